@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -10,7 +10,11 @@ from pictorch.config.errors import OptionError, nearest
 
 
 def check_keywords(
-    function: Callable[..., Any], keywords: Mapping[str, object], *, owner: str, given: frozenset[str] = frozenset()
+    function: Callable[..., Any],
+    keywords: Mapping[str, object],
+    *,
+    owner: str,
+    given: frozenset[str] = frozenset(),
 ) -> None:
     """Raise OptionError unless `function(**keywords)` names known keywords only, with values of the annotated types.
 
@@ -32,6 +36,8 @@ def check_keywords(
 def describe(annotation: Any) -> str:
     """Return an annotation in the words of a user: `int`, `'A' or 'B'`, `a list of bool`, `int or null`."""
     arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return describe(arguments[0])
     if annotation is type(None):
         return "null"
     if get_origin(annotation) is Literal:

@@ -1,0 +1,154 @@
+"""A configuration's mistakes, a line each: `place: key: what is wrong, what was expected, the nearest right thing`."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pictorch.config.errors import OptionError, UserError, nearest
+from pictorch.config.keywords import describe
+from pictorch.config.schema import Config
+
+Origins = dict[str, str]  # dotted key -> the place it was written: "file:line" or "command line"
+
+
+class ConfigError(UserError):
+    """One or more mistakes in a configuration, each on a line of its own: `place: key: what is wrong`."""
+
+
+def explain_all(error: ValidationError, tree: dict[str, Any], origins: Origins) -> ConfigError:
+    """Return pydantic's error as a ConfigError; `tree` is what was validated, `origins` where each key was written."""
+    # A list with a bad item is reported a second time as too short, though it is not empty.
+    details = [d for d in error.errors() if not (d["type"] == "too_short" and d["input"])]
+    return ConfigError("\n".join(dict.fromkeys(explain(d, tree, origins) for d in details)))
+
+
+def explain(error: ErrorDetails, tree: dict[str, Any], origins: Origins) -> str:
+    """Return one pydantic error as `place: key: what is wrong, what was expected`."""
+    parts = [str(part) for part in error["loc"]]
+    key = written_key(parts)
+    place, got = place_of(key, origins), error["input"]
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{place}{key}: unknown key{near_key(key, tree)}"
+        case "union_tag_invalid":
+            key = f"{key}.name"
+            names = [str(t).strip(" '") for t in str(context["expected_tags"]).split(",")]
+            return (
+                f"{place_of(key, origins)}{key}: unknown name {context['tag']!r}{nearest(str(context['tag']), names)}"
+            )
+        case "union_tag_not_found":
+            return f"{place}{key}: its name is missing; write {key}.name"
+        case "missing":
+            return f"{place}{key}: this key is needed and has no default"
+        case "literal_error" if isinstance(got, str):
+            choices = re.findall(r"'([^']*)'", str(context["expected"]))
+            hint = nearest(got, choices) if len(choices) > 1 else ""
+            return f"{place}{key}: expected {context['expected']}, got {got!r}{hint}"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            bound = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
+            limits = " and ".join(f"{bound[k]} {v:g}" for k, v in context.items() if k in bound)
+            return f"{place}{key}: expected a value {limits}, got {got!r}"
+        case "finite_number":
+            return f"{place}{key}: expected a finite number, got {got!r}"
+        case "too_short":
+            return f"{place}{key}: expected at least {context.get('min_length', 1)} value, got an empty list"
+    return f"{place}{key}: expected {expected(key, error)}, got {plain(got)}"
+
+
+def expected(key: str, error: ErrorDetails) -> str:
+    annotation = known_keys().get(key)
+    if annotation is None:
+        return {"model_type": "a block of keys", "model_attributes_type": "a block of keys"}.get(
+            error["type"], error["msg"].lower().removeprefix("input should be ")
+        )
+    return describe(annotation)
+
+
+def plain(value: Any) -> str:
+    return repr(list(value)) if isinstance(value, tuple) else repr(value)
+
+
+def written_key(parts: list[str]) -> str:
+    """Return the dotted key as a user writes it: pydantic's location without union tags and list positions."""
+    known = set(known_keys())
+    blocks = {k.rsplit(".", n)[0] for k in known for n in range(1, k.count(".") + 1)}
+    key = ""
+    for i, part in enumerate(parts):
+        longer = f"{key}.{part}" if key else part
+        if longer in known or longer in blocks or (i == len(parts) - 1 and key not in known):
+            key = longer
+    return key
+
+
+def place_of(key: str, origins: Origins) -> str:
+    """Return `file:line: ` of a key, of the nearest block above it, or of a key below it; "" for a default."""
+    for prefix in prefixes(key):
+        if prefix in origins:
+            return f"{origins[prefix]}: "
+    below = [place for other, place in origins.items() if other.startswith(f"{key}.")]
+    return f"{below[-1]}: " if below else ""
+
+
+def prefixes(key: str) -> Iterator[str]:
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+
+
+def near_key(key: str, tree: dict[str, Any]) -> str:
+    """Return the hint for an unknown key: why it is none here, or the nearest keys of its block or of all."""
+    known = known_keys()
+    block, _, leaf = key.rpartition(".")
+    if key in known:
+        name = tree[block].get("name")
+        return f" of {block} {name!r}; its keys: {', '.join(sorted(block_keys(block, name)))}"
+    same_leaf = [k for k in known if k.rpartition(".")[2] == leaf]
+    if same_leaf:
+        return "; did you mean " + " or ".join(repr(k) for k in same_leaf) + "?"
+    beside = [k.removeprefix(f"{block}.") for k in known if block and k.startswith(f"{block}.")]
+    return nearest(leaf, beside or list(Config.model_fields))
+
+
+def known_keys() -> dict[str, Any]:
+    """Return {dotted key: annotation} of the whole schema, all members of a union together."""
+    keys: dict[str, Any] = {}
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, field in model.model_fields.items():
+            members = [m for m in (field.annotation, *get_args(field.annotation)) if is_block(m)]
+            for member in members:
+                walk(member, f"{prefix}{name}.")
+            if not members:
+                keys[prefix + name] = field.annotation
+
+    walk(Config, "")
+    return keys
+
+
+def is_block(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def locate(error: OptionError, block: str, origins: Origins) -> ConfigError:
+    """Return a component's OptionError as a ConfigError that says where the option was written."""
+    key = f"{block}.{error.option}" if error.option else f"{block}.name"
+    if error.option and key not in origins:
+        return ConfigError(f"{place_of(f'{block}.name', origins)}{block}: {error}")
+    return ConfigError(
+        f"{place_of(key, origins)}{key}: {error.detail}" if error.option else f"{place_of(key, origins)}{key}: {error}"
+    )
+
+
+def block_keys(block: str, name: str) -> set[str]:
+    """Return the keys that `block` can have under `name`; of a model the name only, as options are the family's own."""
+    if block == "model":
+        return {"name"}
+    members = get_args(Config.model_fields[block].annotation) or (Config.model_fields[block].annotation,)
+    for member in members:
+        if member is not None and member.model_fields["name"].default == name:
+            return set(member.model_fields)
+    return {key for member in members if member is not None for key in member.model_fields}

@@ -1,0 +1,36 @@
+"""The recipes: YAML files under `configs/`, named by their path without the ending (`cifar10/resnet_preact_20`)."""
+
+from pathlib import Path
+
+from pictorch.config.errors import UserError, nearest
+
+DEFAULT = "digits/resnet_preact_8"
+
+
+def directory() -> Path:
+    """Return the folder that holds the recipes: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    shipped = package / "configs"
+    return shipped if shipped.is_dir() else package.parent / "configs"
+
+
+def names() -> list[str]:
+    """Return the names of all recipes, sorted."""
+    top = directory()
+    return sorted(p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """Return the file of a recipe. Raises UserError with the nearest names for an unknown one."""
+    path = directory() / f"{name}.yaml"
+    if name in names():
+        return path
+    raise UserError(
+        f"no recipe {name!r}{nearest(name, names())}\n`pictorch recipes` lists them; a file is given with --config"
+    )
+
+
+def summary(name: str) -> str:
+    """Return the first line of the recipe's header comment: what it is, in a sentence."""
+    first = find(name).read_text(encoding="utf-8").split("\n", 1)[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
