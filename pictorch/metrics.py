@@ -6,15 +6,6 @@ import torch
 from torch import Tensor
 
 
-def in_top_k(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Return a bool [N]: whether labels [N] are among the k largest of logits [N,K]; ties count for the lower class.
-
-    With fewer than k classes every label is.
-    """
-    ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :k]
-    return (ranked == labels[:, None]).any(dim=1)
-
-
 class TrainMeter:
     """One epoch's training loss and error: a loss for every step, so that the step that broke can be named."""
 
@@ -55,27 +46,35 @@ class TrainMeter:
         self.steps = state["steps"]
 
 
-class Confusion:
-    """Counts of a classifier's answers: a matrix [K,K], rows the true class, columns the answer, and top-5 hits."""
+def ranked(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k most probable classes int64 [N,k] of logits [N,K], best first, and their probabilities [N,k].
 
-    def __init__(self, num_classes: int, device: torch.device) -> None:
-        self.num_classes = num_classes
-        self.counts = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
-        self.top5 = torch.zeros((), dtype=torch.int64, device=device)
+    Of equal logits the lower class comes first, as `argmax` has it. With fewer than k classes, k is their number.
+    """
+    probabilities, classes = logits.softmax(dim=1).sort(dim=1, descending=True, stable=True)
+    return classes[:, :k], probabilities[:, :k]
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Count logits [N,K] against labels [N]."""
-        cells = labels * self.num_classes + logits.argmax(dim=1)
-        self.counts += torch.bincount(cells, minlength=len(self.counts))
-        self.top5 += in_top_k(logits, labels, 5).sum()
 
-    def compute(self) -> dict[str, Any]:
-        """Return `images`, `top1` and `top5` (per cent) and `confusion` (a list of rows). Reads the device."""
-        matrix = self.counts.reshape(self.num_classes, self.num_classes).cpu()
-        images = int(matrix.sum())
-        return {
-            "images": images,
-            "top1": 100 * int(matrix.diagonal().sum()) / images,
-            "top5": 100 * int(self.top5) / images,
-            "confusion": matrix.tolist(),
-        }
+def confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Return int64 [K,K]: how many images of each true class (row) were given each class (column)."""
+    cells = labels * num_classes + predicted
+    return torch.bincount(cells, minlength=num_classes * num_classes).reshape(num_classes, num_classes)
+
+
+def per_class(matrix: Tensor) -> list[dict[str, float | int | None]]:
+    """Return for each class of a confusion matrix [K,K]: images, and recall, precision and F1 in per cent.
+
+    A class without images has no recall, one that is never predicted no precision (None).
+    """
+    rows: list[dict[str, float | int | None]] = []
+    for k in range(len(matrix)):
+        hits, images, answers = int(matrix[k, k]), int(matrix[k].sum()), int(matrix[:, k].sum())
+        rows.append(
+            {
+                "images": images,
+                "recall": 100 * hits / images if images else None,
+                "precision": 100 * hits / answers if answers else None,
+                "f1": 200 * hits / (images + answers) if images + answers else None,
+            }
+        )
+    return rows

@@ -14,9 +14,8 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, decay_norm_and_bi
     trainable = [p for p in model.parameters() if p.requires_grad]
     if decay_norm_and_bias:
         return [{"params": trainable, "weight_decay": weight_decay}]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    assert sum(len(g["params"]) for g in groups) == len(trainable)
+    weights = [p for p in trainable if p.ndim >= 2]
+    vectors = [p for p in trainable if p.ndim < 2]
+    assert len(weights) + len(vectors) == len(trainable)
+    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return [g for g in groups if g["params"]]

@@ -1,4 +1,4 @@
-"""Schedules: pure functions of the step that give the factor of the learning rate. Nothing to save, nothing to resume."""
+"""Schedules: pure functions of the step that give the learning rate's factor. Nothing to save, nothing to resume."""
 
 from collections.abc import Callable, Sequence
 from math import cos, pi

@@ -1,0 +1,5 @@
+"""`python -m pictorch` is `pictorch`."""
+
+from pictorch.cli import main
+
+main()

@@ -1,0 +1,130 @@
+"""What a run looks like while it runs: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pictorch.cli.text import duration, quantity
+from pictorch.engine import progress
+from pictorch.engine.build import Job
+from pictorch.engine.progress import Snapshot
+from pictorch.runs import RunDir
+
+SECONDS_BETWEEN_REDRAWS = 0.25
+SECONDS_BETWEEN_LINES = 30.0
+
+
+def create() -> progress.Progress:
+    """Return the bar for a terminal, the lines for anything else."""
+    return Bar() if Console().is_terminal else Lines()
+
+
+class Lines:
+    """One line an epoch, and one each half minute within a long epoch."""
+
+    between = SECONDS_BETWEEN_LINES
+
+    def start(self, job: Job, run: RunDir) -> None:
+        introduce(job, run)
+        self.shown = time.perf_counter()
+
+    def due(self) -> bool:
+        return time.perf_counter() - self.shown >= self.between
+
+    def step(self, snapshot: Snapshot) -> None:
+        print(
+            f"epoch {snapshot.epoch}/{snapshot.epochs} step {snapshot.step}/{snapshot.steps}: {describe(snapshot)}",
+            flush=True,
+        )
+        self.shown = time.perf_counter()
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        errors = ", ".join(f"{k.removesuffix('_error')} {row[k]:.2f}%" for k in ERRORS if k in row)
+        print(
+            f"epoch {row['epoch']}: error {errors}, loss {row['train_loss']:.4f}, lr {row['lr']:.4g}, "
+            f"{row['images_per_second']:,.0f} images/s, {duration(row['seconds'])}",
+            flush=True,
+        )
+        self.shown = time.perf_counter()
+
+    def close(self) -> None: ...
+
+
+class Bar:
+    """A live bar over the whole run, redrawn a few times a second."""
+
+    def start(self, job: Job, run: RunDir) -> None:
+        introduce(job, run)
+        total = job.config.train.epochs * len(job.train_loader)
+        self.total = min(total, job.config.train.max_steps or total)
+        self.steps = len(job.train_loader)
+        self.epochs = job.config.train.epochs
+        self.tested = ""
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"),
+            refresh_per_second=4,
+        )
+        self.task = self.bar.add_task("", total=self.total, epoch=f"1/{self.epochs}", text="starting")
+        self.bar.start()
+        self.shown = 0.0
+
+    def due(self) -> bool:
+        return time.perf_counter() - self.shown >= SECONDS_BETWEEN_REDRAWS
+
+    def step(self, snapshot: Snapshot) -> None:
+        self.bar.update(
+            self.task,
+            completed=(snapshot.epoch - 1) * snapshot.steps + snapshot.step,
+            epoch=f"{snapshot.epoch}/{snapshot.epochs}",
+            text=describe(snapshot) + self.tested,
+        )
+        self.shown = time.perf_counter()
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        for key in ("val_error", "test_error"):
+            if key in row:
+                self.tested = f", {key.removesuffix('_error')} error {row[key]:.2f}%"
+        errors = f"error {row['train_error']:.2f}%, {row['images_per_second']:,.0f} images/s"
+        self.bar.update(
+            self.task, completed=row["step"], epoch=f"{row['epoch']}/{self.epochs}", text=errors + self.tested
+        )
+
+    def close(self) -> None:
+        self.bar.stop()
+
+
+ERRORS = ("train_error", "val_error", "test_error")
+
+
+def describe(snapshot: Snapshot) -> str:
+    """Return the running error, learning rate, speed and time left."""
+    return (
+        f"error {snapshot.train_error:.2f}%, lr {snapshot.lr:.4g}, "
+        f"{snapshot.images_per_second:,.0f} images/s, {duration(snapshot.seconds_left)} left"
+    )
+
+
+def introduce(job: Job, run: RunDir) -> None:
+    """Say in four lines what is about to run, on what, how, and where."""
+    config, spec = job.config, job.dataset.spec
+    options = ", ".join(f"{k}={v}" for k, v in config.model.options.items())
+    shape = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}"
+    val = f", {job.val_loader.images_per_epoch:,} validation" if job.val_loader else ""
+    device = "GPU" if job.device.type == "cuda" else "CPU"
+    updates = config.train.epochs * len(job.train_loader)
+    official = "" if job.dataset.official else " (not the official files)"
+    sys.stdout.write(
+        f"network  {config.model.name}{f' ({options})' if options else ''}: "
+        f"{quantity(job.complexity.params)} parameters, {quantity(job.complexity.macs)} multiply-adds an image\n"
+        f"data     {job.dataset.name}{official}: {len(job.train_loader.split.labels):,} training{val}, "
+        f"{job.test_loader.images_per_epoch:,} test images, {shape}, {len(job.classes)} classes\n"
+        f"compute  {device}, {job.precision.name}: {job.precision.reason}; batches of {config.train.batch_size}, "
+        f"{config.train.epochs} epochs, {updates:,} updates, seed {config.train.seed}\n"
+        f"run      {run.path}\n"
+    )
+    sys.stdout.flush()

@@ -1,0 +1,139 @@
+"""Config -> everything a run is made of. The only place, beside the command line, that knows `Config`."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pictorch import data, models, optim
+from pictorch.config import Config, Loaded, OptionError, UserError, locate
+from pictorch.data.loader import ResidentLoader
+from pictorch.data.split import split, subset
+from pictorch.data.streams import generator
+from pictorch.engine import precision
+from pictorch.models.complexity import Complexity, count
+from pictorch.optim import schedules
+
+# Evaluation has no gradients to keep, so larger batches than the training's cost no memory worth the name.
+EVALUATION_BATCH = 500
+
+
+@dataclass
+class Job:
+    """A run ready to start: data on the device, network, optimiser and schedule."""
+
+    config: Config
+    dataset: data.Dataset
+    train_loader: ResidentLoader
+    val_loader: ResidentLoader | None
+    test_loader: ResidentLoader
+    model: nn.Module
+    complexity: Complexity
+    optimizer: torch.optim.Optimizer
+    schedule: schedules.Factor
+    device: torch.device
+    precision: precision.Precision
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.dataset.spec.classes
+
+
+def check(loaded: Loaded) -> None:
+    """Raise UserError for names and options that only the components know; reads no data and takes no memory."""
+    config = loaded.config
+    try:
+        spec = data.find(config.data.name)
+    except UserError as error:
+        raise locate(OptionError(config.data.name, None, str(error)), "data", loaded.origins) from None
+    try:
+        with torch.device("meta"):
+            create_model(config, spec)
+    except OptionError as error:
+        raise locate(error, "model", loaded.origins) from None
+    precision.choose_device(config.train.device)
+
+
+def create_model(config: Config, spec: data.DatasetSpec) -> nn.Module:
+    """Return the configured network for a data set's classes, channels and image size."""
+    return models.create(
+        config.model.name,
+        num_classes=len(spec.classes),
+        in_channels=spec.in_channels,
+        image_size=spec.image_size,
+        **config.model.options,
+    )
+
+
+def build(config: Config) -> Job:
+    """Open the data, build the network from the seed, and return the Job. Raises UserError for the user's mistakes."""
+    device = precision.choose_device(config.train.device)
+    if config.train.deterministic:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    else:
+        torch.backends.cudnn.benchmark = True
+    dataset = data.open(config.data.name, root=data.root(config.data.dir))
+    train, val = training_parts(config, dataset.train)
+    train_loader = ResidentLoader(
+        split=train,
+        **loader_options(config, dataset.spec, device),
+        batch_size=config.train.batch_size,
+        shuffle=True,
+        drop_last=config.data.drop_last,
+        crop_padding=config.augment.crop.padding if config.augment.crop else 0,
+        flip=config.augment.flip,
+    )
+    torch.manual_seed(generator(config.train.seed, "model").initial_seed())
+    model = create_model(config, dataset.spec)
+    complexity = count(model, in_channels=dataset.spec.in_channels, image_size=dataset.spec.image_size)
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = optim.create(model, **config.optim.model_dump())
+    schedule = schedules.create(
+        epochs=config.train.epochs,
+        steps_per_epoch=len(train_loader),
+        **config.schedule.model_dump(exclude={"scale"}),
+    )
+    return Job(
+        config=config,
+        dataset=dataset,
+        train_loader=train_loader,
+        val_loader=evaluation_loader(config, dataset.spec, val, device) if val else None,
+        test_loader=evaluation_loader(config, dataset.spec, dataset.test, device),
+        model=model,
+        complexity=complexity,
+        optimizer=optimizer,
+        schedule=schedule,
+        device=device,
+        precision=precision.choose(config.train.precision, device),
+    )
+
+
+def training_parts(config: Config, train: data.Split) -> tuple[data.Split, data.Split | None]:
+    """Return the training part and the validation part (None without one) of the official training images.
+
+    The validation part is taken first, so that it is the same for every `data.fraction`.
+    """
+    val = None
+    if config.data.val_fraction:
+        kept, held_out = split(train.labels, config.data.val_fraction, config.data.split_seed)
+        train, val = train.select(kept), train.select(held_out)
+    if config.data.fraction < 1:
+        train = train.select(subset(train.labels, config.data.fraction, config.data.split_seed))
+    return train, val
+
+
+def evaluation_loader(config: Config, spec: data.DatasetSpec, part: data.Split, device: torch.device) -> ResidentLoader:
+    """Return a loader of every image of `part` once, in order, not augmented."""
+    options = loader_options(config, spec, device)
+    return ResidentLoader(split=part, **options, batch_size=EVALUATION_BATCH, shuffle=False, drop_last=False)
+
+
+def loader_options(config: Config, spec: data.DatasetSpec, device: torch.device) -> dict[str, object]:
+    return {
+        "num_classes": len(spec.classes),
+        "mean": spec.mean,
+        "std": spec.std,
+        "device": device,
+        "seed": config.train.seed,
+    }

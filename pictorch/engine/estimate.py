@@ -1,0 +1,75 @@
+"""What a run would cost, from a few real steps of it: nothing is written, and the job is used up."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count, islice
+
+import torch
+from torch import Tensor
+
+from pictorch.engine.build import Job
+from pictorch.engine.environment import peak_memory_bytes
+from pictorch.engine.loop import compiled
+from pictorch.engine.step import train_step
+from pictorch.metrics import TrainMeter
+
+WARM_UP, MEASURED = 3, 8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of the first step (with any compilation), of a later one, of an evaluation batch, of the whole run; and
+    the most memory that was held."""
+
+    updates: int
+    first_step_seconds: float
+    step_seconds: float
+    evaluation_batch_seconds: float
+    run_seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+
+
+def estimate(job: Job) -> Estimate:
+    """Return what the job's run would take, from the medians of a few training steps and evaluation batches."""
+    train, loader = job.config.train, job.train_loader
+    forward = compiled(job)
+    meter = TrainMeter(steps=WARM_UP + MEASURED, device=job.device)
+    batches = (batch for epoch in count() for batch in loader.epoch(epoch))
+
+    def step() -> None:
+        batch = next(batches)
+        loss, logits = train_step(forward, job.optimizer, batch, lr=0.0, precision=job.precision)
+        meter.add(loss, logits, batch.labels)
+
+    steps = [seconds(step, job.device) for _ in range(WARM_UP + MEASURED)]
+    evaluation_loader = job.val_loader or job.test_loader
+    job.model.eval()
+    with torch.inference_mode(), job.precision.autocast():
+        timed = [
+            seconds(lambda images=batch.images: job.model(images), job.device)  # type: ignore[misc]
+            for batch in islice(evaluation_loader.epoch(0), 3)
+        ]
+    updates = min(train.epochs * len(loader), train.max_steps or train.epochs * len(loader))
+    step_seconds, batch_seconds = statistics.median(steps[WARM_UP:]), statistics.median(timed)
+    evaluations = -(-updates // len(loader) // train.eval_every_epochs)
+    return Estimate(
+        updates=updates,
+        first_step_seconds=steps[0],
+        step_seconds=step_seconds,
+        evaluation_batch_seconds=batch_seconds,
+        run_seconds=updates * step_seconds + evaluations * len(evaluation_loader) * batch_seconds,
+        images_per_second=train.batch_size / step_seconds,
+        peak_memory_bytes=peak_memory_bytes(job.device),
+    )
+
+
+def seconds(work: Callable[[], Tensor | None], device: torch.device) -> float:
+    """Return the wall seconds of `work`, with all that it left running on the device."""
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started

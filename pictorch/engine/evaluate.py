@@ -1,0 +1,136 @@
+"""One evaluation: a network, every image of a loader once, in eval mode, and what is said of it."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pictorch import data, metrics
+from pictorch.config import load
+from pictorch.data.loader import ResidentLoader
+from pictorch.engine.build import evaluation_loader
+from pictorch.engine.precision import Precision, choose, choose_device
+from pictorch.models import weights
+from pictorch.runs import RunDir
+
+MOST_MISTAKES = 64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Answers of a network on N images, on the CPU: labels [N], the (at most) five most probable classes [N,5], best
+    first, their probabilities [N,5], and the cross-entropy of every image [N]."""
+
+    labels: Tensor
+    ranked: Tensor
+    probabilities: Tensor
+    losses: Tensor
+    classes: tuple[str, ...]
+    dataset: str
+
+    @property
+    def images(self) -> int:
+        return len(self.labels)
+
+    def top(self, k: int) -> float:
+        """Return the per cent of images whose label is among the k most probable classes (k at most 5)."""
+        hits = (self.ranked[:, :k] == self.labels[:, None]).any(dim=1)
+        return 100 * int(hits.sum()) / self.images
+
+    @property
+    def error(self) -> float:
+        """The per cent of images whose most probable class is not their label."""
+        wrong = int((self.ranked[:, 0] != self.labels).sum())
+        return 100 * wrong / self.images
+
+    @property
+    def loss(self) -> float:
+        return float(self.losses.double().mean())
+
+    @property
+    def confusion(self) -> Tensor:
+        """Counts int64 [K,K]: row = true class, column = answer."""
+        return metrics.confusion(self.ranked[:, 0], self.labels, len(self.classes))
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return images, recall, precision and F1 of every class, with its name."""
+        rows = metrics.per_class(self.confusion)
+        return [{"class": name, **row} for name, row in zip(self.classes, rows, strict=True)]
+
+    def mistakes(self, most: int = MOST_MISTAKES) -> list[dict[str, Any]]:
+        """Return the errors that the network was surest of, surest first."""
+        wrong = (self.ranked[:, 0] != self.labels).nonzero()[:, 0]
+        order = self.probabilities[wrong, 0].argsort(descending=True, stable=True)
+        return [
+            {
+                "index": i,
+                "label": self.classes[int(self.labels[i])],
+                "predicted": self.classes[int(self.ranked[i, 0])],
+                "probability": float(self.probabilities[i, 0]),
+            }
+            for i in wrong[order][:most].tolist()
+        ]
+
+    def npz(self) -> bytes:
+        """Return predictions.npz: label [N], classes [N,5], probabilities float32 [N,5]."""
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            label=self.labels.numpy().astype(np.int16),
+            classes=self.ranked.numpy().astype(np.int16),
+            probabilities=self.probabilities.numpy(),
+        )
+        return buffer.getvalue()
+
+
+def evaluate(
+    model: nn.Module,
+    loader: ResidentLoader,
+    *,
+    classes: tuple[str, ...],
+    dataset: str,
+    precision: Precision,
+    after_batch: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Return the network's answers on every image of the loader. The network is left in the mode it was in.
+
+    `after_batch` is called after every batch and may raise to break off.
+    """
+    was_training = model.training
+    model.eval()
+    labels, ranks, probabilities, losses = [], [], [], []
+    try:
+        with torch.inference_mode(), precision.autocast():
+            for batch in loader.epoch(0):
+                logits = model(batch.images).to(torch.float32)
+                ranked, probability = metrics.ranked(logits, 5)
+                labels.append(batch.labels)
+                ranks.append(ranked)
+                probabilities.append(probability)
+                losses.append(F.cross_entropy(logits, batch.labels, reduction="none"))
+                after_batch()
+    finally:
+        model.train(was_training)
+    columns = (torch.cat(column).cpu() for column in (labels, ranks, probabilities, losses))
+    return Evaluation(*columns, classes=classes, dataset=dataset)
+
+
+def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluation:
+    """Return the answers of the run's saved weights on the test images, in the precision that the run asked for."""
+    model, metadata = weights.unpack(run.weights)
+    config = load(run.config).config
+    place = choose_device(device)
+    dataset = data.open(config.data.name, root=data.root(data_dir or config.data.dir))
+    model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return evaluate(
+        model,
+        evaluation_loader(config, dataset.spec, dataset.test, place),
+        classes=tuple(metadata["classes"]),
+        dataset=dataset.name,
+        precision=choose(config.train.precision, place),
+    )

@@ -1,0 +1,57 @@
+"""The arithmetic of a run: float32, or bfloat16 autocast where the machine is faster with it."""
+
+from dataclasses import dataclass
+
+import torch
+
+from pictorch.config import UserError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`name` "fp32" or "bf16", the device type it holds for, and why it was taken, in a few words."""
+
+    name: str
+    device_type: str
+    reason: str
+
+    def autocast(self) -> torch.autocast:
+        """Return the context for forward passes; with fp32 it does nothing."""
+        return torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.name == "bf16")
+
+
+def choose_device(requested: str) -> torch.device:
+    """Return the device of "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "cuda:N".
+
+    Raises UserError for another name, or a device that is not there.
+    """
+    if requested == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(requested)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"train.device: expected auto, cpu, cuda or cuda:N, got {requested!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"train.device: {requested!r} is not here: CUDA devices found: {torch.cuda.device_count()}")
+    return device
+
+
+def choose(requested: str, device: torch.device) -> Precision:
+    """Return the precision of a run on `device`: as requested, or for "auto" what the hardware multiplies fast."""
+    if requested != "auto":
+        return Precision(requested, device.type, "as configured")
+    has_bf16, what = bf16_hardware(device)
+    return Precision("bf16" if has_bf16 else "fp32", device.type, what)
+
+
+def bf16_hardware(device: torch.device) -> tuple[bool, str]:
+    """Return whether `device` multiplies bfloat16 in hardware, and what says so."""
+    if device.type == "cuda":
+        has = torch.cuda.get_device_capability(device) >= (8, 0)
+        return has, "the GPU has bf16 tensor cores" if has else "the GPU has no bf16 tensor cores"
+    for instructions, probe in (("AMX", "_is_amx_tile_supported"), ("AVX512-BF16", "_is_avx512_bf16_supported")):
+        if getattr(torch.cpu, probe, lambda: False)():
+            return True, f"the CPU has {instructions}"
+    return False, "the CPU has no bf16 instructions"

@@ -1,0 +1,70 @@
+"""What a finished run leaves: its result row, its predictions, its surest mistakes, its weights with all they need."""
+
+from typing import Any
+
+from pictorch import runs
+from pictorch.config import config_hash, to_dict
+from pictorch.engine.build import Job
+from pictorch.engine.environment import peak_memory_bytes
+from pictorch.engine.evaluate import Evaluation
+from pictorch.engine.loop import State
+from pictorch.models import weights
+from pictorch.runs import RunDir
+
+
+def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation) -> dict[str, Any]:
+    """Return result.json: one flat row, accuracies and errors in per cent.
+
+    `train_seconds` counts evaluation and saving, as published training times do; `images_per_second` is training alone.
+    """
+    env, best = runs.read_json(run.env), state.best
+    seconds = sum(row["seconds"] for row in runs.read_metrics(run))
+    return {
+        "recipe": env["recipe"],
+        "config_hash": config_hash(job.config),
+        "complete": state.step == job.config.train.epochs * len(job.train_loader),
+        "seed": job.config.train.seed,
+        "dataset": job.dataset.name,
+        "model": job.config.model.name,
+        "params": job.complexity.params,
+        "macs": job.complexity.macs,
+        "epochs": state.epoch,
+        "steps": state.step,
+        "selection": job.config.train.select,
+        "test_images": evaluation.images,
+        "test_error": evaluation.error,
+        "test_top1": evaluation.top(1),
+        "test_top5": evaluation.top(5),
+        "test_loss": evaluation.loss,
+        "val_top1": best["val_top1"] if best else None,
+        "best_epoch": best["epoch"] if best else None,
+        "train_seconds": state.total_seconds,
+        "images_per_second": state.step * job.train_loader.images_per_epoch / len(job.train_loader) / seconds,
+        "peak_memory_bytes": peak_memory_bytes(job.device),
+        "device": env["gpu"] or env["cpu"],
+        "precision": job.precision.name,
+        "torch": env["torch"],
+        "commit": env["commit"],
+        "data_checksum": job.dataset.checksum,
+    }
+
+
+def write_artefacts(job: Job, run: RunDir, evaluation: Evaluation) -> None:
+    """Write predictions.npz, mistakes.json and model.safetensors of the selected weights."""
+    runs.write(run.predictions, evaluation.npz())
+    runs.write_json(run.mistakes, {"mistakes": evaluation.mistakes()})
+    spec = job.dataset.spec
+    metadata = {
+        "model": job.config.model.name,
+        "options": job.config.model.options,
+        "num_classes": len(spec.classes),
+        "in_channels": spec.in_channels,
+        "image_size": spec.image_size,
+        "dataset": job.dataset.name,
+        "classes": list(spec.classes),
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "test_error": evaluation.error,
+        "config": to_dict(job.config),
+    }
+    runs.write(run.weights, weights.pack(job.model, metadata))
