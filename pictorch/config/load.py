@@ -217,6 +217,7 @@ def drop_foreign_options(tree: dict[str, Any], block: str, layer: Layer, notes: 
     dropped = [key for key in below if key not in kept]
     for key in dropped:
         del below[key]
+    dropped = [key for key in dropped if key not in above]
     if dropped:
         place = layer.origins.get(f"{block}.name", COMMAND_LINE)
         listed = ", ".join(f"{block}.{key}" for key in dropped)

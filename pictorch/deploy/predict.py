@@ -13,7 +13,6 @@ from pictorch import runs
 from pictorch.config import UserError
 from pictorch.models import weights
 
-
 BATCH = 256
 
 

@@ -48,19 +48,14 @@ def code_version() -> dict[str, str | None]:
     content = b"\0".join(f.relative_to(package).as_posix().encode() + b"\0" + f.read_bytes() for f in files)
     source = hashlib.sha256(content).hexdigest()
     commit = git("rev-parse", "HEAD", cwd=package) if (package.parent / ".git").exists() else None
-    if commit is None:
+    if commit is not None:
+        diff = git("diff", "HEAD", cwd=package) or ""
+        dirty = hashlib.sha256(diff.encode()).hexdigest() if diff else None
+    else:
         built = package / "commit.txt"
-        return {
-            "commit": built.read_text().strip() if built.is_file() else None,
-            "dirty": None,
-            "source_sha256": source,
-        }
-    diff = git("diff", "HEAD", cwd=package) or ""
-    return {
-        "commit": commit,
-        "dirty": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
-        "source_sha256": source,
-    }
+        commit, _, changed = built.read_text().strip().partition("-") if built.is_file() else (None, "", "")
+        dirty = "when it was built" if changed else None
+    return {"commit": commit, "dirty": dirty, "source_sha256": source}
 
 
 def git(*arguments: str, cwd: Path) -> str | None:

@@ -1,0 +1,52 @@
+"""Keywords against a signature: strict types, nearest names."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pytest
+
+from pictorch.config import OptionError
+from pictorch.config.keywords import check_keywords
+
+
+def network(
+    *,
+    num_classes: int,
+    depth: int | None = None,
+    kind: Literal["a", "b"] = "a",
+    stages: Sequence[bool] = (),
+    rate: float = 0.0,
+    name: str = "",
+) -> None: ...
+
+
+def check(**keywords: object) -> None:
+    check_keywords(network, keywords, owner="network", given=frozenset({"num_classes"}))
+
+
+@pytest.mark.parametrize(
+    "keywords", [{}, {"depth": 3}, {"depth": None}, {"kind": "b"}, {"stages": [True]}, {"stages": (True,)}, {"rate": 1}]
+)
+def test_right_keywords_pass(keywords: dict[str, object]) -> None:
+    check(**keywords)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [
+        ({"dept": 3}, "network: dept: unknown option; did you mean 'depth'?"),
+        ({"num_classes": 3}, "network: num_classes: unknown option; known: depth, kind"),
+        ({"depth": "3"}, "network: depth: expected a whole number or null, got '3'"),
+        ({"depth": True}, "network: depth: expected a whole number or null, got True"),
+        ({"depth": 3.0}, "network: depth: expected a whole number or null, got 3.0"),
+        ({"kind": "c"}, "network: kind: expected 'a' or 'b', got 'c'"),
+        ({"stages": [1]}, "network: stages: expected a list of true or false, got [1]"),
+        ({"rate": "x"}, "network: rate: expected a number, got 'x'"),
+        ({"name": 3}, "network: name: expected text, got 3"),
+    ],
+)
+def test_wrong_keywords_are_said_in_words(keywords: dict[str, object], said: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        check(**keywords)
+    assert str(caught.value).startswith(said)
+    assert caught.value.option == next(iter(keywords))

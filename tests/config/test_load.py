@@ -1,0 +1,203 @@
+"""The configuration loader: what is merged how, and one clear message for every mistake."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pictorch.config import ConfigError, UserError, config_hash, differences, load, recipes, to_dict
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def message(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(None, overrides)
+    return str(caught.value)
+
+
+def test_the_default_recipe_is_complete() -> None:
+    loaded = load()
+    assert loaded.recipe == recipes.DEFAULT
+    assert loaded.config.data.name == "digits"
+    assert loaded.config.model.options == {"depth": 8, "base_channels": 32}
+    assert loaded.notes == ()
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_loads_has_a_title_and_its_command(name: str) -> None:
+    loaded = load(name)
+    text = recipes.find(name).read_text()
+    assert recipes.summary(name)
+    assert f"# Command: pictorch train{'' if name == recipes.DEFAULT else f' {name}'}\n" in text
+    assert loaded.notes == ()
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_dumped_configuration_is_the_same_configuration(name: str, tmp_path: Path) -> None:
+    config = load(name, ["train.seed=7", "optim.lr=1e-3"]).config
+    again = load(write(tmp_path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))).config
+    assert again == config
+    assert differences(config, again) == {}
+    assert config_hash(again) == config_hash(config)
+
+
+def test_both_styles_of_overrides() -> None:
+    config = load(None, ["train.epochs=3", "optim.lr", "1e-3", "data.dir", "a=b", "augment.crop=null"]).config
+    assert (config.train.epochs, config.optim.lr, config.data.dir, config.augment.crop) == (3, 1e-3, "a=b", None)
+
+
+def test_an_override_makes_a_block_that_was_off() -> None:
+    config = load("mnist/resnet_preact_20", ["augment.crop.padding=2"]).config
+    assert config.augment.crop is not None
+    assert config.augment.crop.padding == 2
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "train: {epochs: 5, seed: 1}\noptim: {lr: 0.5}\n")
+    write(tmp_path / "sub/b.yaml", "extends: ../a\ntrain:\n  seed: 2\n")
+    child = write(tmp_path / "sub/c.yaml", "extends: b.yaml\noptim: {momentum: 0.8}\n")
+    config = load(child, ["train.seed=3"]).config
+    assert (config.train.epochs, config.train.seed, config.optim.lr, config.optim.momentum) == (5, 3, 0.5, 0.8)
+
+
+def test_extends_falls_back_to_a_shipped_recipe(tmp_path: Path) -> None:
+    child = write(tmp_path / "mine.yaml", "extends: cifar10/resnet_preact_20\ntrain: {seed: 9}\n")
+    assert load(child).config.data.name == "cifar10"
+
+
+def test_the_schedule_follows_the_number_of_epochs_and_says_so() -> None:
+    loaded = load("cifar10/resnet_110", ["train.epochs=16"])
+    assert loaded.config.schedule.milestones_epochs == (8, 12)  # type: ignore[union-attr]
+    assert "milestones_epochs: 80, 120 became 8, 12" in loaded.notes[0]
+    kept = load("cifar10/resnet_110", ["train.epochs=130", "schedule.scale=false"])
+    assert kept.config.schedule.milestones_epochs == (80, 120)  # type: ignore[union-attr]
+    given = load("cifar10/resnet_110", ["train.epochs=16", "schedule.milestones_epochs=[4]"])
+    assert given.config.schedule.milestones_epochs == (4,)  # type: ignore[union-attr]
+    assert kept.notes == given.notes == ()
+
+
+def test_a_child_recipe_scales_its_parents_schedule(tmp_path: Path) -> None:
+    child = write(tmp_path / "short.yaml", "extends: cifar10/resnet_110\ntrain: {epochs: 40}\n")
+    assert load(child).config.schedule.milestones_epochs == (20, 30)  # type: ignore[union-attr]
+
+
+def test_a_new_name_drops_the_old_names_options_and_says_so() -> None:
+    loaded = load("cifar10/resnet_110", ["schedule.name=cosine", "model.name=resnet_56"])
+    assert loaded.config.schedule.name == "cosine"
+    assert loaded.config.model.options == {}
+    assert any("schedule.milestones_epochs" in note and "no longer apply" in note for note in loaded.notes)
+    assert any("model.depth" in note for note in loaded.notes)
+
+
+def test_the_hash_names_the_experiment_not_the_execution() -> None:
+    base = config_hash(load().config)
+    assert re.fullmatch(r"[0-9a-f]{12}", base)
+    for same in ("train.seed=5", "train.device=cpu", "train.precision=fp32", "data.dir=/x", "track.tensorboard=false"):
+        assert config_hash(load(None, [same]).config) == base
+    others = ["train.epochs=31", "optim.lr=0.2", "model.depth=14", "augment.crop=null", "data.val_fraction=0.1"]
+    assert len({base, *(config_hash(load(None, [other]).config) for other in others)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.epoch=3", "command line: train.epoch: unknown key; did you mean 'epochs'?"),
+        ("epochs=3", "command line: epochs: unknown key; did you mean 'train.epochs'?"),
+        ("optimizer.lr=3", "command line: optimizer: unknown key; did you mean 'optim'?"),
+        ("train.epochs=-1", "command line: train.epochs: expected a value above 0, got -1"),
+        ("train.epochs=abc", "command line: train.epochs: expected a whole number, got 'abc'"),
+        ("train.epochs=2.5", "command line: train.epochs: expected a whole number, got 2.5"),
+        ("train.epochs=true", "command line: train.epochs: expected a whole number, got True"),
+        ("train.epochs=", "command line: train.epochs: expected a whole number, got None"),
+        ("optim.lr=true", "command line: optim.lr: expected a number, got True"),
+        ("optim.lr=.inf", "command line: optim.lr: expected a finite number, got inf"),
+        ("optim.lr=0", "command line: optim.lr: expected a value above 0, got 0"),
+        ("data.val_fraction=1", "command line: data.val_fraction: expected a value below 1, got 1"),
+        ("data.fraction=1.5", "command line: data.fraction: expected a value of at most 1, got 1.5"),
+        ("augment.crop=3", "command line: augment.crop: expected a block of keys, got 3"),
+        ("augment.crop.paddin=1", "command line: augment.crop.paddin: unknown key; did you mean 'padding'?"),
+        ("schedule.name=cosin", "command line: schedule.name: unknown name 'cosin'; did you mean 'cosine'?"),
+        ("schedule.gamma=0.2", "schedule.gamma: unknown key of schedule 'cosine'; its keys: final_factor"),
+        ("optim.name=sdg", "command line: optim.name: expected 'sgd', got 'sdg'"),
+        ("train.select=best", "train.select: expected 'last' or 'best-val', got 'best'; did you mean 'best-val'?"),
+        (
+            "train.select=best-val",
+            "command line: train.select: best-val needs a validation part: set data.val_fraction",
+        ),
+        ("optim.momentum=0", "optim.nesterov: needs optim.momentum above 0"),
+        ("schedule.warmup_epochs=99", "command line: schedule.warmup_epochs: 99 epochs of warm-up do not fit into"),
+        ("track.tensorboard=3", "command line: track.tensorboard: expected true or false or 'auto', got 3"),
+        ("model.name=3", "command line: model.name: expected text, got 3"),
+        ("train.epochs=[3", "command line: train.epochs: '[3' is not a YAML value: expected ',' or ']'"),
+        ("--confg", "command line: --confg: unknown option"),
+        ("train.epochs", "command line: train.epochs: no value is given for it; write train.epochs=value"),
+        ("a b=3", "command line: 'a b=3': expected key=value"),
+    ],
+)
+def test_one_message_for_a_mistake_on_the_command_line(override: str, said: str) -> None:
+    assert said in message(override)
+    assert len(message(override).splitlines()) == 1
+
+
+def test_every_mistake_is_said_at_once() -> None:
+    lines = message("train.epochs=-1", "optim.lr=abc", "train.sed=3").splitlines()
+    assert len(lines) == 3
+
+
+def test_multistep_says_what_it_needs() -> None:
+    assert "schedule.milestones_epochs: this key is needed" in message("schedule.name=multistep")
+    assert "expected a list of a number, got 'a'" in message(
+        "schedule.name=multistep", "schedule.milestones_epochs=[a]"
+    )
+    assert "expected rising epochs" in message("schedule.name=multistep", "schedule.milestones_epochs=[3,2]")
+    assert "expected at least 1 value" in message("schedule.name=multistep", "schedule.milestones_epochs=[]")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train:\n  epochs: 3\n  sed: 4\n", "bad.yaml:3: train.sed: unknown key; did you mean 'seed'?"),
+        ("train:\n  epochs: 3\n  epochs: 4\n", "bad.yaml:3: train.epochs: this key stands here a second time"),
+        ("train: 3\n", "bad.yaml:1: train: expected a block of keys, got 3"),
+        ("optim:\n  lr: fast\n", "bad.yaml:2: optim.lr: expected a number, got 'fast'"),
+        ("schedule:\n  name: multistep\n", "bad.yaml:1: schedule.milestones_epochs: this key is needed"),
+        ("- a\n- b\n", "bad.yaml:1: expected `key: value` lines"),
+        ("train: [\n", "bad.yaml:2: this is not valid YAML"),
+        ("train:\n\tepochs: 3\n", "bad.yaml:2: this is not valid YAML"),
+        ("extends: nowhere\n", "bad.yaml:1: extends: no recipe 'nowhere'"),
+        ("extends: [a]\n", "bad.yaml:1: extends: expected the name of a recipe"),
+        ("extends: bad\n", "bad.yaml: extends: the files extend each other in a circle"),
+    ],
+)
+def test_one_message_with_file_and_line_for_a_mistake_in_a_file(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path / "bad.yaml", text))
+    assert str(caught.value).startswith(said)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot read this configuration: No such file"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary\.yaml: cannot read this configuration: it is not UTF-8"):
+        load(tmp_path / "binary.yaml")
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(
+        UserError, match=r"no recipe 'cifar10/resnet_preact_2'; did you mean 'cifar10/resnet_preact_20'"
+    ):
+        load("cifar10/resnet_preact_2")
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load(write(tmp_path / "empty.yaml", "")).config.train.epochs == 30

@@ -1,0 +1,135 @@
+"""The run directory: nothing half-written, nothing overwritten, everything readable after a kill."""
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pictorch import runs
+from pictorch.runs import RunError
+
+
+def make(path: Path) -> runs.RunDir:
+    return runs.create(path, {"train": {"epochs": 3}}, {"torch": "x"})
+
+
+def test_a_new_run_has_its_configuration_and_environment(tmp_path: Path) -> None:
+    run = make(tmp_path / "deep/er/run")
+    assert yaml.safe_load(run.config.read_text()) == {"train": {"epochs": 3}}
+    assert runs.read_json(run.env) == {"torch": "x"}
+    assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "env.json"]
+    assert sorted(p.name for p in run.path.parent.iterdir()) == ["run"]
+
+
+def test_an_empty_directory_may_become_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    assert make(tmp_path / "run").config.exists()
+
+
+def test_another_run_is_never_overwritten(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    before = run.config.read_bytes()
+    with pytest.raises(RunError, match="holds another run, which stays as it is"):
+        runs.create(run.path, {"train": {"epochs": 4}}, {})
+    assert run.config.read_bytes() == before
+
+
+def test_other_files_are_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(RunError, match="not empty and not a run"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["file/run", "/proc/run"])
+def test_a_place_that_cannot_be_written(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write here"):
+        make(tmp_path / place)
+
+
+def test_opening_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no such run directory"):
+        runs.open(tmp_path / "none")
+    make(tmp_path / "all/one")
+    with pytest.raises(RunError, match=r"not a run directory: it has no config\.yaml; did you mean .*all/one\?"):
+        runs.open(tmp_path / "all")
+
+
+def test_collect_finds_runs_at_any_depth(tmp_path: Path) -> None:
+    paths = [make(tmp_path / name).path for name in ("b", "a/c", "a/d/e")]
+    (tmp_path / "x").mkdir()
+    assert [run.path for run in runs.collect([tmp_path])] == sorted(paths)
+
+
+def test_default_paths_are_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    now = datetime.datetime(2026, 1, 2, 3, 4, 5)
+    first = runs.default_path("cifar10/resnet_20", 7, now=now)
+    assert first == Path("runs/cifar10-resnet_20/20260102-030405-seed7")
+    make(first)
+    assert runs.default_path("cifar10/resnet_20", 7, now=now).name == "20260102-030405-seed7-2"
+
+
+def test_rows_survive_a_torn_last_line(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    for epoch in (1, 2, 3):
+        runs.append(run, {"epoch": epoch})
+    with run.metrics.open("a") as file:
+        file.write('{"epoch": 4, "train_l')
+    assert [row["epoch"] for row in runs.read_metrics(run)] == [1, 2, 3]
+    runs.rewind_metrics(run, 2)
+    assert run.metrics.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """A file-size limit of the kernel stands in for a full disk: the write fails half-way with an OSError."""
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from pictorch import runs\n"
+        "path = Path(sys.argv[1]); runs.write(path, b'old')\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: runs.write(path, b'n' * 5000)\n"
+        "except runs.RunError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "last.ckpt")], capture_output=True, text=True, check=True
+    )
+    assert "last.ckpt: cannot write here: File too large; what was written before is whole" in done.stdout
+    assert (tmp_path / "last.ckpt").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_json_of_a_run_is_checked(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is missing"):
+        runs.read_json(tmp_path / "result.json")
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(RunError, match=r"result\.json: cannot read this file of the run"):
+        runs.read_json(tmp_path / "result.json")
+    (tmp_path / "result.json").write_text("[]")
+    with pytest.raises(RunError, match="expected a JSON object, got list"):
+        runs.read_json(tmp_path / "result.json")
+
+
+def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    program = (
+        "import sys; from pathlib import Path; from pictorch import runs\n"
+        "with runs.lock(runs.open(Path(sys.argv[1]))): pass\n"
+    )
+    other = [sys.executable, "-c", program, str(run.path)]
+    with runs.lock(run):
+        refused = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert "another process is training in this run directory" in refused.stderr
+    subprocess.run(other, check=True)
+
+
+def test_finish_writes_the_result(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    runs.finish(run, {"test_error": 1.5})
+    assert json.loads(run.result.read_text()) == {"test_error": 1.5}
+    assert os.stat(run.result).st_mode & 0o777 == 0o644
