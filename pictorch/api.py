@@ -73,7 +73,7 @@ def train(
     from pictorch.engine.environment import environment
 
     job = build(config)
-    env = environment(job.device) | {
+    env = environment(job.device, threads=job.threads) | {
         "recipe": recipe,
         "dataset": job.dataset.name,
         "data_checksum": job.dataset.checksum,
@@ -116,7 +116,7 @@ def resume(
                 f"{run.path}: this run was started on {env.get('dataset')} with checksum {env.get('data_checksum')}, "
                 f"the files now have {job.dataset.checksum}; nothing was changed"
             )
-        now = environment(job.device)
+        now = environment(job.device, threads=job.threads)
         runs.write_json(run.env, env | {"resumed": [*env.get("resumed", []), now]})
         return complete(job, run, progress)
 
@@ -124,6 +124,7 @@ def resume(
 def complete(job: "Job", run: RunDir, progress: "Progress | None") -> Result:
     """Train to the end and write everything that a finished run has, result.json last."""
     from pictorch.engine.loop import fit
+    from pictorch.engine.precision import threads
     from pictorch.engine.progress import Silent
     from pictorch.engine.results import result_row, write_artefacts
     from pictorch.reports import curves
@@ -131,7 +132,8 @@ def complete(job: "Job", run: RunDir, progress: "Progress | None") -> Result:
     listener = progress or Silent()
     listener.start(job, run)
     try:
-        evaluation, state = fit(job, run, progress=listener)
+        with threads(job.threads):
+            evaluation, state = fit(job, run, progress=listener)
     finally:
         listener.close()
     write_artefacts(job, run, evaluation)

@@ -2,6 +2,8 @@
 
 import json
 from fnmatch import fnmatch
+from importlib import import_module
+from typing import Any
 
 from pictorch.config import UserError, nearest
 from pictorch.config import recipes as shipped
@@ -14,8 +16,14 @@ def models(pattern: str, *, as_json: bool) -> None:
     names = zoo.list_models(pattern)
     if not names:
         raise UserError(f"no network matches {pattern!r}{nearest(pattern, zoo.list_models())}")
-    rows = [(name, zoo.describe(name)) for name in names]
-    show(rows, as_json=as_json)
+    show([(name, summary(*zoo.resolve(name), is_family=name == zoo.resolve(name).family)) for name in names], as_json)
+
+
+def summary(family: str, options: dict[str, Any], *, is_family: bool) -> str:
+    """Return a family's paper, or the options that a variant stands for."""
+    if not is_family:
+        return f"{family} with {', '.join(f'{key}={value}' for key, value in options.items())}"
+    return str(import_module(f"pictorch.models.{family}").__doc__).split("\n", 1)[0]
 
 
 def recipes(pattern: str, *, as_json: bool) -> None:
@@ -23,10 +31,10 @@ def recipes(pattern: str, *, as_json: bool) -> None:
     rows = [(name, shipped.summary(name)) for name in shipped.names() if fnmatch(name, pattern)]
     if not rows:
         raise UserError(f"no recipe matches {pattern!r}{nearest(pattern, shipped.names())}")
-    show(rows, as_json=as_json)
+    show(rows, as_json)
 
 
-def show(rows: list[tuple[str, str]], *, as_json: bool) -> None:
+def show(rows: list[tuple[str, str]], as_json: bool) -> None:
     if as_json:
         print(json.dumps([{"name": name, "summary": summary} for name, summary in rows], indent=1))
         return

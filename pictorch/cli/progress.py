@@ -115,16 +115,22 @@ def introduce(job: Job, run: RunDir) -> None:
     options = ", ".join(f"{k}={v}" for k, v in config.model.options.items())
     shape = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}"
     val = f", {job.val_loader.images_per_epoch:,} validation" if job.val_loader else ""
-    device = "GPU" if job.device.type == "cuda" else "CPU"
     updates = config.train.epochs * len(job.train_loader)
     official = "" if job.dataset.official else " (not the official files)"
     sys.stdout.write(
         f"network  {config.model.name}{f' ({options})' if options else ''}: "
         f"{quantity(job.complexity.params)} parameters, {quantity(job.complexity.macs)} multiply-adds an image\n"
-        f"data     {job.dataset.name}{official}: {len(job.train_loader.split.labels):,} training{val}, "
+        f"data     {job.dataset.name}{official}: {len(job.train_loader.labels):,} training{val}, "
         f"{job.test_loader.images_per_epoch:,} test images, {shape}, {len(job.classes)} classes\n"
-        f"compute  {device}, {job.precision.name}: {job.precision.reason}; batches of {config.train.batch_size}, "
-        f"{config.train.epochs} epochs, {updates:,} updates, seed {config.train.seed}\n"
+        f"compute  {describe_device(job)}, {job.precision.name}: {job.precision.reason}; "
+        f"{config.train.epochs} epochs, {updates:,} updates of {config.train.batch_size} images, seed {config.train.seed}\n"
         f"run      {run.path}\n"
     )
     sys.stdout.flush()
+
+
+def describe_device(job: Job) -> str:
+    """Return "cuda:0", or "CPU with 2 threads"."""
+    if job.device.type != "cpu":
+        return str(job.device)
+    return f"CPU with {job.threads} thread{'s' if job.threads > 1 else ''}"

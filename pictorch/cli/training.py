@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pictorch import api
 from pictorch.cli.progress import create as create_progress
+from pictorch.cli.progress import describe_device
 from pictorch.cli.text import duration, quantity, size
 from pictorch.config import Loaded, UserError, to_dict
 from pictorch.config.load import COMMAND_LINE
@@ -76,10 +77,12 @@ def show_estimate(loaded: Loaded) -> None:
     """Print the resolved configuration and what the run would cost, measured on a few real steps."""
     from pictorch.engine.build import build
     from pictorch.engine.estimate import MEASURED, estimate
+    from pictorch.engine.precision import threads
 
     print(yaml.safe_dump(to_dict(loaded.config), sort_keys=False))
     job = build(loaded.config)
-    cost = estimate(job)
+    with threads(job.threads):
+        cost = estimate(job)
     parts = [("training images", f"{job.train_loader.images_per_epoch:,} an epoch")]
     if job.val_loader:
         parts.append(("validation images", f"{job.val_loader.images_per_epoch:,}"))
@@ -90,7 +93,7 @@ def show_estimate(loaded: Loaded) -> None:
         ("parameters", f"{job.complexity.params:,}"),
         ("multiply-adds", f"{job.complexity.macs:,} an image"),
         ("updates", f"{cost.updates:,}, each on {loaded.config.train.batch_size} images"),
-        ("device", f"{job.device}, {job.precision.name} ({job.precision.reason})"),
+        ("device", f"{describe_device(job)}, {job.precision.name} ({job.precision.reason})"),
         ("first step", duration(cost.first_step_seconds)),
         ("a step", f"{1000 * cost.step_seconds:.1f} ms, {cost.images_per_second:,.0f} images/s (median of {MEASURED})"),
         ("the whole run", f"about {duration(cost.run_seconds)} with evaluation"),

@@ -107,6 +107,7 @@ class Train(Block):
     batch_size: Positive = 128
     seed: NotNegative = 1
     device: str = "auto"
+    threads: Positive | Literal["auto"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     deterministic: bool = False
@@ -139,6 +140,7 @@ EXECUTION_KEYS = frozenset(
         "data.dir",
         "train.seed",
         "train.device",
+        "train.threads",
         "train.precision",
         "train.compile",
         "train.deterministic",

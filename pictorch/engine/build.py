@@ -33,6 +33,7 @@ class Job:
     schedule: schedules.Factor
     device: torch.device
     precision: precision.Precision
+    threads: int
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -77,8 +78,12 @@ def build(config: Config) -> Job:
     train, val = training_parts(config, dataset.train)
     train_loader = ResidentLoader(
         split=train,
-        **loader_options(config, dataset.spec, device),
+        num_classes=len(dataset.spec.classes),
+        mean=dataset.spec.mean,
+        std=dataset.spec.std,
         batch_size=config.train.batch_size,
+        device=device,
+        seed=config.train.seed,
         shuffle=True,
         drop_last=config.data.drop_last,
         crop_padding=config.augment.crop.padding if config.augment.crop else 0,
@@ -98,14 +103,15 @@ def build(config: Config) -> Job:
         config=config,
         dataset=dataset,
         train_loader=train_loader,
-        val_loader=evaluation_loader(config, dataset.spec, val, device) if val else None,
-        test_loader=evaluation_loader(config, dataset.spec, dataset.test, device),
+        val_loader=evaluation_loader(dataset.spec, val, device) if val else None,
+        test_loader=evaluation_loader(dataset.spec, dataset.test, device),
         model=model,
         complexity=complexity,
         optimizer=optimizer,
         schedule=schedule,
         device=device,
         precision=precision.choose(config.train.precision, device),
+        threads=precision.choose_threads(config.train.threads, step_macs=complexity.macs * config.train.batch_size),
     )
 
 
@@ -123,17 +129,16 @@ def training_parts(config: Config, train: data.Split) -> tuple[data.Split, data.
     return train, val
 
 
-def evaluation_loader(config: Config, spec: data.DatasetSpec, part: data.Split, device: torch.device) -> ResidentLoader:
+def evaluation_loader(spec: data.DatasetSpec, part: data.Split, device: torch.device) -> ResidentLoader:
     """Return a loader of every image of `part` once, in order, not augmented."""
-    options = loader_options(config, spec, device)
-    return ResidentLoader(split=part, **options, batch_size=EVALUATION_BATCH, shuffle=False, drop_last=False)
-
-
-def loader_options(config: Config, spec: data.DatasetSpec, device: torch.device) -> dict[str, object]:
-    return {
-        "num_classes": len(spec.classes),
-        "mean": spec.mean,
-        "std": spec.std,
-        "device": device,
-        "seed": config.train.seed,
-    }
+    return ResidentLoader(
+        split=part,
+        num_classes=len(spec.classes),
+        mean=spec.mean,
+        std=spec.std,
+        batch_size=EVALUATION_BATCH,
+        device=device,
+        seed=0,
+        shuffle=False,
+        drop_last=False,
+    )

@@ -41,7 +41,7 @@ def load(path: Path) -> dict[str, Any]:
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         size = path.stat().st_size
-        reason = str(error).splitlines()[0][:120]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise CheckpointError(
             f"{path}: this checkpoint is truncated or damaged ({size:,} bytes: {reason}); {then}"
         ) from None

@@ -17,8 +17,8 @@ import torch
 import pictorch
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Return the environment as plain values."""
+def environment(device: torch.device, *, threads: int) -> dict[str, Any]:
+    """Return the environment of a run on `device` with `threads` CPU threads, as plain values."""
     return {
         "pictorch": pictorch.__version__,
         **code_version(),
@@ -28,7 +28,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cpu_count": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "device": str(device),

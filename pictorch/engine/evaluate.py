@@ -103,21 +103,18 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    labels, ranks, probabilities, losses = [], [], [], []
+    answers: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     try:
         with torch.inference_mode(), precision.autocast():
             for batch in loader.epoch(0):
                 logits = model(batch.images).to(torch.float32)
-                ranked, probability = metrics.ranked(logits, 5)
-                labels.append(batch.labels)
-                ranks.append(ranked)
-                probabilities.append(probability)
-                losses.append(F.cross_entropy(logits, batch.labels, reduction="none"))
+                losses = F.cross_entropy(logits, batch.labels, reduction="none")
+                answers.append((batch.labels, *metrics.ranked(logits, 5), losses))
                 after_batch()
     finally:
         model.train(was_training)
-    columns = (torch.cat(column).cpu() for column in (labels, ranks, probabilities, losses))
-    return Evaluation(*columns, classes=classes, dataset=dataset)
+    labels, ranked, probabilities, losses = (torch.cat(column).cpu() for column in zip(*answers, strict=True))
+    return Evaluation(labels, ranked, probabilities, losses, classes, dataset)
 
 
 def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluation:
@@ -129,7 +126,7 @@ def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluatio
     model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return evaluate(
         model,
-        evaluation_loader(config, dataset.spec, dataset.test, place),
+        evaluation_loader(dataset.spec, dataset.test, place),
         classes=tuple(metadata["classes"]),
         dataset=dataset.name,
         precision=choose(config.train.precision, place),

@@ -1,10 +1,17 @@
-"""The arithmetic of a run: float32, or bfloat16 autocast where the machine is faster with it."""
+"""What a run computes on: device, threads, and float32 or bfloat16 autocast where the machine is faster with it."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from pictorch.config import UserError
+
+# Below this many multiply-adds of a forward pass over a batch, a second thread gains little on quiet cores, and on busy
+# ones, where each operation waits for the thread that is not running, it costs a factor of 3 to 100 (docs/log.md).
+SMALL_STEP_MACS = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -55,3 +62,21 @@ def bf16_hardware(device: torch.device) -> tuple[bool, str]:
         if getattr(torch.cpu, probe, lambda: False)():
             return True, f"the CPU has {instructions}"
     return False, "the CPU has no bf16 instructions"
+
+
+def choose_threads(requested: int | Literal["auto"], *, step_macs: int) -> int:
+    """Return the CPU threads for steps of `step_macs` multiply-adds: for "auto" one if small, else torch's own."""
+    if requested != "auto":
+        return requested
+    return 1 if step_macs < SMALL_STEP_MACS else torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Let torch use `number` CPU threads within an operation, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,88 @@
+"""Papers' networks by name.
+
+    create("resnet", depth=110)        a family with its options
+    create("resnet_110", num_classes=100)        a named variant: options under a name
+
+Every network takes images [N, in_channels, H, W] and returns logits [N, num_classes]; `forward_features` and
+`forward_head` are its two halves, `feature_dim` the channels between them, and `reset_classifier(num_classes)` replaces
+the last layer. A family is one module with `create` and `VARIANTS`.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from pictorch.config.errors import OptionError, nearest
+from pictorch.config.keywords import check_keywords
+from pictorch.models import resnet, resnet_preact
+from pictorch.models.layers import check_positive
+
+__all__ = ["ModelSpec", "create", "list_models", "resolve"]
+
+_FAMILIES: dict[str, ModuleType] = {"resnet": resnet, "resnet_preact": resnet_preact}
+_VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
+    name: (family, options) for family, module in _FAMILIES.items() for name, options in module.VARIANTS.items()
+}
+
+
+class ModelSpec(NamedTuple):
+    """A family and the options of its `create` that are not left to their defaults."""
+
+    family: str
+    options: dict[str, Any]
+
+
+def create(
+    name: str, *, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, **options: object
+) -> nn.Module:
+    """Return a freshly initialised network for square images [N, in_channels, image_size, image_size].
+
+    `name` is a family or a named variant (`list_models()`), `options` are those of the family. Convolutional networks
+    run on other image sizes, too; `image_size` decides their stem and is checked against their strides. The weights
+    are drawn from torch's global generator; under `torch.device("meta")` nothing is allocated.
+
+    Raises OptionError, a ValueError, for what is unknown, missing, contradictory or impossible.
+    """
+    spec = resolve(name, options)
+    check_positive(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    model: nn.Module = _FAMILIES[spec.family].create(
+        num_classes=num_classes, in_channels=in_channels, image_size=image_size, **spec.options
+    )
+    return model
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the families, each followed by its named variants, that match a shell pattern ("resnet_preact*")."""
+    names = [n for family, module in _FAMILIES.items() for n in (family, *module.VARIANTS)]
+    return [name for name in names if fnmatchcase(name, pattern)]
+
+
+def resolve(name: str, options: Mapping[str, object] | None = None) -> ModelSpec:
+    """Return the family that `name` stands for with `options` and the variant's own merged, names and types checked.
+
+    Raises OptionError for an unknown name or option, a value of the wrong type, and an option that contradicts the
+    variant (`resnet_110` with depth 20); whether the values go together is for `create` to say.
+    """
+    options = dict(options or {})
+    if name not in _FAMILIES and name not in _VARIANTS:
+        raise OptionError(str(name), None, f"unknown model{_suggestion(str(name))}")
+    family, fixed = _VARIANTS.get(name, (name, {}))
+    check_keywords(
+        _FAMILIES[family].create,
+        options,
+        owner=family,
+        given=frozenset({"num_classes", "in_channels", "image_size"}),
+    )
+    for option, value in fixed.items():
+        if options.get(option) not in (None, value):
+            raise OptionError(name, option, f"{name} has {value!r}, got {options[option]!r}; {family!r} takes others")
+    return ModelSpec(family, {**options, **fixed})
+
+
+def _suggestion(name: str) -> str:
+    close = nearest(name, list_models())
+    # Nothing close: the families alone, since all variants together fill a screen.
+    return close if "did you mean" in close else nearest(name, _FAMILIES)

@@ -1,0 +1,39 @@
+"""Initial weights of the convolutional families.
+
+Convolution: normal, mean 0, standard deviation sqrt(2 / fan), bias 0 (He et al., "Delving Deep into Rectifiers",
+arXiv:1502.01852). Batch normalisation: weight 1, bias 0. Linear: uniform in +-1/sqrt(in_features), bias 0. With mode
+"fan_out" these are the rules of the ResNet authors' Torch code, and of most CIFAR programs after it.
+
+    initialise(model, "fan_in")
+
+`fan` is kernel area x channels. Of a grouped convolution, "fan_out" counts all output channels, not those of one
+group, as the Torch code (kW * kH * nOutputPlane) and torch.nn.init do; "fan_in" counts the channels that one output
+reads, in_channels / groups. So a depthwise convolution of C channels gets weights smaller by sqrt(C) with "fan_out".
+"""
+
+from typing import Literal
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Mode = Literal["fan_out", "fan_in"]
+
+
+def initialise(model: nn.Module, mode: Mode = "fan_out") -> None:
+    """Draw new weights for every convolution, batch normalisation and linear layer in `model`, in place.
+
+    Draws from torch's global generator in the order of `model.modules()`; running statistics stay as they are.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+        elif isinstance(module, _BatchNorm):
+            if module.affine:
+                nn.init.ones_(module.weight)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

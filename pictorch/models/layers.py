@@ -1,0 +1,236 @@
+"""What the residual families share: the contract of the head, stems, shortcut A, and the plan of depths and widths."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pictorch.config.errors import OptionError
+from pictorch.models.init import initialise
+
+Layout = Literal["cifar", "imagenet"]
+BlockType = Literal["basic", "bottleneck"]
+StemType = Literal["cifar", "imagenet"]
+ShortcutType = Literal["A", "B"]
+AsPublished = Literal["seed1", "seed2", "seed3"]
+
+EXPANSION = 4
+
+# 1512.03385, table 1
+IMAGENET_UNITS: dict[int, tuple[BlockType, tuple[int, ...]]] = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+
+
+class Stage(NamedTuple):
+    """A row of units: how many, channels of the convolutions inside, channels put out, stride of the first unit."""
+
+    units: int
+    width: int
+    out_channels: int
+    stride: int
+
+
+class Plan(NamedTuple):
+    """The options of a residual network with every default filled in and every value checked."""
+
+    block_type: BlockType
+    stem: StemType
+    stem_channels: int
+    shortcut: ShortcutType
+    stages: tuple[Stage, ...]
+
+
+def create_plan(
+    owner: str,
+    *,
+    image_size: int,
+    layout: Layout,
+    depth: int | None,
+    block_type: BlockType | None,
+    base_channels: int | None,
+    stem: StemType | None,
+    shortcut: ShortcutType | None,
+    stride_in_1x1: bool,
+    width_per_group: int | None,
+    as_published: AsPublished | None,
+) -> Plan:
+    """Fill in and check the options that `resnet` and the families built like it have in common.
+
+    `as_published` "seed1" and "seed2" stand for the programs behind those documents, which differ from the paper in two
+    places: shortcut B is the default everywhere, and the bottleneck units of the first stage are not expanded, so that
+    it puts out `base_channels` (with a quarter of `width_per_group` inside) instead of four times as many, and starts
+    with an identity shortcut. "seed3" changes nothing: that program built the same networks (and drew them with `init`
+    "fan_in", which is its recipes' to say).
+
+    Raises OptionError, in the name of `owner`, for values that no network has.
+    """
+    block_type, units = _units(owner, layout, depth, block_type)
+    bottleneck = block_type == "bottleneck"
+    base = base_channels if base_channels is not None else (16 if layout == "cifar" else 64)
+    width = width_per_group if width_per_group is not None else base
+    check_positive(owner, base_channels=base, width_per_group=width)
+    if not bottleneck and width != base:
+        raise OptionError(owner, "width_per_group", "basic units have no bottleneck to widen; use base_channels")
+    if not bottleneck and stride_in_1x1:
+        raise OptionError(owner, "stride_in_1x1", "basic units have no 1x1 convolution to put the stride on")
+
+    seeds12 = as_published in ("seed1", "seed2")
+    expansion = EXPANSION if bottleneck else 1
+    stages = [Stage(n, width << i, expansion * base << i, 1 if i == 0 else 2) for i, n in enumerate(units)]
+    if bottleneck and seeds12:
+        if width < EXPANSION:
+            option = "base_channels" if width_per_group is None else "width_per_group"
+            raise OptionError(owner, option, f"at least {EXPANSION} with as_published={as_published!r}, got {width}")
+        stages[0] = stages[0]._replace(width=width // EXPANSION, out_channels=base)
+
+    stem = stem or ("cifar" if image_size <= 64 else "imagenet")
+    halvings = len(stages) - 1 + (2 if stem == "imagenet" else 0)
+    check_image_size(owner, image_size, halvings, f"layout {layout!r} with stem {stem!r}")
+    shortcut = shortcut or ("A" if layout == "cifar" and not bottleneck and not seeds12 else "B")
+    return Plan(block_type, stem, base, shortcut, tuple(stages))
+
+
+def _units(
+    owner: str, layout: Layout, depth: int | None, block_type: BlockType | None
+) -> tuple[BlockType, tuple[int, ...]]:
+    """Return the type of the units and how many each stage has."""
+    if depth is None:
+        raise OptionError(
+            owner,
+            "depth",
+            "required; valid are 6n+2 with basic units (20, 32, 44, 56, 110 ...) and 9n+2 with block_type 'bottleneck' "
+            f"(29, 56, 110, 164, 1001 ...) for layout 'cifar', {_listed(IMAGENET_UNITS)} for layout 'imagenet'",
+        )
+    if layout == "imagenet":
+        valid = {d: row for d, row in IMAGENET_UNITS.items() if block_type in (None, row[0])}
+        if depth not in valid:
+            of = f" with block_type {block_type!r}" if block_type else ""
+            raise OptionError(owner, "depth", f"layout 'imagenet'{of} has {_listed(valid)}, got {depth}")
+        return valid[depth]
+
+    block_type = block_type or "basic"
+    per_unit = {"basic": 6, "bottleneck": 9}
+    step = per_unit.pop(block_type)
+    units, rest = divmod(depth - 2, step)
+    if rest or units < 1:
+        near = [2 + step * n for n in (units, units + 1) if n >= 1] or [2 + step]
+        hints = [f"block_type {b!r} has {depth}" for b, s in per_unit.items() if depth > 2 and (depth - 2) % s == 0]
+        hints += [f"layout 'imagenet' has {depth}"] if depth in IMAGENET_UNITS else []
+        raise OptionError(
+            owner,
+            "depth",
+            f"layout 'cifar' with {block_type} units has depths {step}n+2, got {depth}; nearest: "
+            + "; ".join([_listed(near), *hints]),
+        )
+    return block_type, (units,) * 3
+
+
+def _listed(depths: Iterable[int]) -> str:
+    return ", ".join(str(d) for d in depths)
+
+
+def check_positive(owner: str, **values: object) -> None:
+    """Raise OptionError for the first value that is not a whole number of at least 1."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise OptionError(owner, name, f"expected a whole number of at least 1, got {value!r}")
+
+
+def check_image_size(owner: str, image_size: int, halvings: int, what: str) -> None:
+    """Raise OptionError if one of the network's strides of 2 would meet a map of a single pixel."""
+    # Padded strides round up: after k of them 2 pixels are left of 2**k + 1 or more.
+    smallest = 2 ** (halvings - 1) + 1
+    if image_size < smallest:
+        raise OptionError(
+            owner, "image_size", f"{what} halves {halvings} times and needs at least {smallest}, got {image_size}"
+        )
+
+
+def convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution without bias whose output has the size of its input, divided by `stride` and rounded up."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+
+
+def unit_convolutions(
+    in_channels: int, stage: Stage, stride: int, *, block_type: BlockType, stride_in_1x1: bool
+) -> list[nn.Conv2d]:
+    """Return the convolutions of one residual branch: 3x3, 3x3 (basic) or 1x1, 3x3, 1x1 (bottleneck).
+
+    The bottleneck's stride sits on the 3x3, or on the first 1x1 as in 1512.03385: fewer multiply-adds, same parameters.
+    """
+    width, out_channels = stage.width, stage.out_channels
+    if block_type == "basic":
+        return [convolution(in_channels, width, 3, stride), convolution(width, out_channels, 3)]
+    first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+    return [
+        convolution(in_channels, width, 1, first),
+        convolution(width, width, 3, second),
+        convolution(width, out_channels, 1),
+    ]
+
+
+def create_stem(stem: StemType, in_channels: int, out_channels: int, *, bn_relu: bool = True) -> nn.Sequential:
+    """Return the layers before the first stage.
+
+    "cifar": 3x3 convolution, then BN-ReLU where `bn_relu`. "imagenet": 7x7/2 convolution, BN-ReLU, 3x3/2 max-pooling.
+    """
+    layers = nn.Sequential()
+    layers.add_module("conv", convolution(in_channels, out_channels, *((3, 1) if stem == "cifar" else (7, 2))))
+    if bn_relu or stem == "imagenet":
+        layers.add_module("bn", nn.BatchNorm2d(out_channels))
+        layers.add_module("relu", nn.ReLU(inplace=True))
+    if stem == "imagenet":
+        layers.add_module("pool", nn.MaxPool2d(3, 2, padding=1))
+    return layers
+
+
+class ShortcutA(nn.Module):
+    """Option A of 1512.03385: every `stride`-th pixel, and `extra` channels of zeros after the last; no parameters."""
+
+    def __init__(self, extra: int, stride: int) -> None:
+        super().__init__()
+        self.extra, self.stride = extra, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+
+    def extra_repr(self) -> str:
+        return f"extra={self.extra}, stride={self.stride}"
+
+
+class Classifier(nn.Module, ABC):
+    """Abstract: images [N, C, H, W] -> features [N, feature_dim, h, w] -> logits [N, num_classes].
+
+    A family sets `feature_dim` and `classifier` and writes `forward_features`; features are the last map before
+    global average pooling, with all its activations applied.
+    """
+
+    feature_dim: int
+    classifier: nn.Linear
+
+    @abstractmethod
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return features [N, feature_dim, h, w] of images [N, C, H, W]."""
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Return logits [N, num_classes] of features [N, feature_dim, h, w]."""
+        logits: Tensor = self.classifier(features.mean((2, 3)))
+        return logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits [N, num_classes] of images [N, C, H, W]."""
+        return self.forward_head(self.forward_features(images))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a freshly drawn one for `num_classes`, of the same device and dtype."""
+        check_positive(type(self).__name__, num_classes=num_classes)
+        weight = self.classifier.weight
+        self.classifier = nn.Linear(self.feature_dim, num_classes, device=weight.device, dtype=weight.dtype)
+        initialise(self.classifier)

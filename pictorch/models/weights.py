@@ -1,0 +1,45 @@
+"""A trained network in one file: safetensors with the network's name, options and whatever else using it needs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from pictorch import models
+from pictorch.config import OptionError, UserError
+
+
+def pack(model: nn.Module, metadata: dict[str, Any]) -> bytes:
+    """Return the file's content: the state of `model`, and `metadata` (each value as JSON).
+
+    `unpack` needs the keys model, options, num_classes, in_channels and image_size among the metadata.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return bytes(save(tensors, {key: json.dumps(value) for key, value in metadata.items()}))
+
+
+def unpack(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network in eval mode with its weights, on the CPU, and the metadata.
+
+    Raises UserError naming the file when it is missing, damaged, or was not written by `pack`.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there are no weights here; a run writes them when it is finished")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        model = models.create(
+            metadata["model"],
+            **{key: metadata[key] for key in ("num_classes", "in_channels", "image_size")},
+            **metadata["options"],
+        )
+        model.load_state_dict(tensors)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: this weights file is damaged: {error}") from None
+    except (KeyError, TypeError, RuntimeError, OptionError) as error:
+        raise UserError(f"{path}: this file's weights and description do not fit each other: {error}") from None
+    return model.eval(), metadata

@@ -1,0 +1,221 @@
+"""The commands as a user types them: output, exit status, and one clear message for a mistake."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+from PIL import Image
+
+from pictorch import api, runs
+
+QUICK = (*SMALL, "train.epochs=1", "data.fraction=0.3")
+
+
+def pictorch(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pictorch", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | env,
+        check=False,
+    )
+
+
+def refused(*words: str, **env: str) -> str:
+    """Return the message of a command that must end as a user's mistake: status 2, one message, no traceback."""
+    done = pictorch(*words, **env)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "" or not done.stdout.startswith("error")
+    return done.stderr
+
+
+def test_help_answers_without_torch() -> None:
+    code = "import sys, pictorch.cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    for words in (["--help"], ["train", "--help"], ["eval", "--help"], ["predict", "--help"]):
+        started = time.perf_counter()
+        done = pictorch(*words)
+        assert done.returncode == 0
+        assert "Usage: pictorch" in done.stdout
+        assert time.perf_counter() - started < 2
+
+
+def test_version() -> None:
+    assert re.fullmatch(r"pictorch \d+\.\d+\.\d+\n", pictorch("--version").stdout)
+
+
+def test_train_prints_plain_lines_a_result_and_what_to_do_next() -> None:
+    done = pictorch("train", *SMALL, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    out = done.stdout
+    assert "\x1b" not in out
+    assert len(re.findall(r"^epoch \d: error train [\d.]+%, test [\d.]+%, loss [\d.]+, lr ", out, re.MULTILINE)) == 3
+    row = runs.read_json(Path("run/result.json"))
+    assert f"{row['test_error']:.2f}%" in out
+    assert "Next: pictorch eval run" in out
+    assert row["recipe"] == "digits/resnet_preact_8"
+
+
+def test_train_draws_a_live_bar_on_a_terminal() -> None:
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "pictorch", "train", *SMALL, "train.epochs=30", "--out", "run"]
+    process = subprocess.Popen(
+        command, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm", "COLUMNS": "140"}
+    )
+    os.close(slave)
+    shown = b""
+    while process.poll() is None or select.select([master], [], [], 0)[0]:
+        if select.select([master], [], [], 0.1)[0]:
+            try:
+                shown += os.read(master, 65536)
+            except OSError:
+                break
+    os.close(master)
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"epoch \d+/30 .*error \d+\.\d\d%, lr [\d.e-]+, [\d,]+ images/s, .* left", text)
+    assert "test error" in text
+
+
+def test_train_writes_under_runs_by_default() -> None:
+    assert pictorch("train", *QUICK).returncode == 0
+    [run] = runs.collect([Path("runs")])
+    assert run.path.parent == Path("runs/digits-resnet_preact_8")
+
+
+def test_dry_run_prints_the_price_and_writes_nothing() -> None:
+    done = pictorch("train", "--dry-run", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "base_channels: 8" in done.stdout
+    for name in ("parameters", "multiply-adds", "updates", "first step", "the whole run", "memory"):
+        assert name in done.stdout
+    assert re.search(r"updates\s+│ 33, each on 128 images", done.stdout)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_overrides_in_two_tokens_and_notes() -> None:
+    done = pictorch("train", "train.epochs", "1", "data.fraction", "0.3", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert "note: schedule.warmup_epochs: 2 became 0.0666667 with train.epochs" in done.stdout
+
+
+def test_eval_prints_tables_and_json(small_run: api.Result) -> None:
+    done = pictorch("eval", str(small_run.run_dir))
+    assert done.returncode == 0, done.stderr
+    assert f"top-1 {small_run.test_top1:.2f}%" in done.stdout
+    assert "Per class" in done.stdout
+    assert "Confusion matrix" in done.stdout
+    report = json.loads(pictorch("eval", str(small_run.run_dir), "--json").stdout)
+    assert report["error"] == small_run.test_error
+    assert sum(map(sum, report["confusion"])) == report["images"] == 355
+    assert len(report["per_class"]) == 10
+
+
+def test_predict_names_images(small_run: api.Result) -> None:
+    Image.new("L", (40, 30), 128).save("grey.png")
+    Image.new("RGB", (8, 8), (255, 0, 0)).save("red.jpg")
+    Path("text.png").write_text("no image")
+    done = pictorch("predict", str(small_run.run_dir), "grey.png", "red.jpg", "--top-k", "3")
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^ +[\d.]+%  \d$", done.stdout, re.MULTILINE)) == 6
+    done = pictorch("predict", str(small_run.run_dir), "--json", "none.png", "text.png", "grey.png")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["source"] == "grey.png"
+    assert "none.png: there is no such file" in done.stderr
+    assert "text.png: this is not an image file that Pillow knows" in done.stderr
+    assert "2 of 3 files could not be read" in done.stderr
+
+
+def test_lists() -> None:
+    assert "resnet_preact_20" in pictorch("models").stdout
+    assert "cifar10/resnet_preact_20" in pictorch("recipes").stdout
+    names = [row["name"] for row in json.loads(pictorch("models", "resnet_1*", "--json").stdout)]
+    assert "resnet_110" in names
+    assert all(name.startswith("resnet_1") for name in names)
+    assert json.loads(pictorch("recipes", "digits/*", "--json").stdout)[0]["name"] == "digits/resnet_preact_8"
+    assert "no network matches 'resnett*'" in refused("models", "resnett*")
+    assert "no recipe matches 'cfiar*'" in refused("recipes", "cfiar*")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["train", "cifar10/resnet_preact_2"], "no recipe 'cifar10/resnet_preact_2'; did you mean"),
+        (["train", "train.epohcs=3"], "error: command line: train.epohcs: unknown key; did you mean 'epochs'?"),
+        (["train", "train.epochs=-3"], "error: command line: train.epochs: expected a value above 0, got -3"),
+        (["train", "train.epochs", "-3"], "error: command line: train.epochs: expected a value above 0, got -3"),
+        (["train", "train.epochs=many"], "train.epochs: expected a whole number, got 'many'"),
+        (["train", "model.name=resnet_111"], "command line: model.name: resnet_111: unknown model; did you mean"),
+        (["train", "model.dept=8"], "command line: model.dept: unknown option; did you mean 'depth'?"),
+        (
+            ["train", "model.depth=9"],
+            "command line: model.depth: layout 'cifar' with basic units has depths 6n+2, got 9",
+        ),
+        (["train", "data.name=digit"], "command line: data.name:"),
+        (["train", "train.batch_size=5000"], "5,000"),
+        (["train", "--confg", "x.yaml"], "--confg: unknown option; did you mean --config?"),
+        (["train", "--config", "none.yaml"], "none.yaml: cannot read this configuration: No such file"),
+        (["train", "a", "--config", "b.yaml"], "give either the recipe 'a' or --config b.yaml, not both"),
+        (["train", "--resume", "nowhere"], "nowhere: there is no such run directory"),
+        (["train", "--resume", "x", "--out", "y"], "--resume continues a run in its own directory"),
+        (["train", *QUICK, "--out", "/proc/run"], "/proc/run: cannot write here"),
+        (["train", "cifar10/resnet_preact_20", "--data-dir", "empty"], "cifar-10-batches-py"),
+        (["eval", "nowhere"], "nowhere: there is no such run directory"),
+        (["eval"], "Missing argument 'RUN_DIR'"),
+        (["predict", "nowhere", "x.png"], "nowhere: there is no such run directory"),
+    ],
+)
+def test_a_mistake_ends_with_one_message_and_status_2(words: list[str], said: str) -> None:
+    assert said in refused(*words)
+
+
+def test_an_out_directory_with_another_run_is_left_alone(small_run: api.Result) -> None:
+    assert "holds another run" in refused("train", *QUICK, "--out", str(small_run.run_dir))
+
+
+def test_resume_with_other_settings_is_refused(small_run: api.Result) -> None:
+    message = refused("train", "--resume", str(small_run.run_dir), *SMALL, "optim.lr=0.7")
+    assert "optim.lr: 0.1 in the run, 0.7 given" in message
+
+
+def test_resume_of_a_finished_run_shows_its_result(small_run: api.Result) -> None:
+    done = pictorch("train", "--resume", str(small_run.run_dir))
+    assert done.returncode == 0
+    assert f"{small_run.test_error:.2f}%" in done.stdout
+
+
+def test_tensorboard_is_asked_for_and_missing(tmp_path: Path) -> None:
+    (tmp_path / "tensorboardX.py").write_text("raise ImportError('missing')\n")
+    words = ("train", *QUICK, "track.tensorboard=true", "--out", "run")
+    assert "tensorboardX is missing; `python -m pip install 'pictorch[tb]'`" in refused(
+        *words, PYTHONPATH=str(tmp_path)
+    )
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_later() -> None:
+    """The kernel's limit on the size of files stands in for a full disk: checkpoints do not fit."""
+    limited = f"ulimit -f 40; exec {sys.executable} -m pictorch train {' '.join(SMALL)} --out run"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "last.ckpt: cannot write here: File too large; what was written before is whole" in done.stderr
+    assert pictorch("train", "--resume", "run").returncode == 0
+
+
+def test_a_reader_that_goes_away_is_no_failure() -> None:
+    command = f"{sys.executable} -m pictorch models | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Error" not in done.stderr

@@ -1,0 +1,54 @@
+"""The documentation says what the code does: every key, every file, every command."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import pictorch
+from pictorch.config import recipes
+from pictorch.config.explain import known_keys
+from pictorch.config.schema import EXECUTION_KEYS
+from pictorch.runs import RunDir
+
+ROOT = Path(__file__).parent.parent
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_configuration_key_is_documented() -> None:
+    documented = re.findall(r"^\| `([a-z0-9_.]+)`( \*)? \|", read("docs/configuration.md"), re.MULTILINE)
+    assert {key for key, _ in documented} == set(known_keys())
+    assert {key for key, star in documented if star} == EXECUTION_KEYS
+
+
+def test_every_file_of_a_run_is_documented() -> None:
+    run = RunDir(Path("run"))
+    names = {getattr(run, name).name for name in dir(RunDir) if isinstance(getattr(RunDir, name), property)}
+    assert len(fields(run)) == 1
+    text = read("docs/run-directory.md")
+    assert [name for name in names if f"`{name}" not in text] == []
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", read(page)):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_recipes_in_the_readme_exist() -> None:
+    named = set(re.findall(r"(?:pictorch train|load_config\(\")\s?([a-z0-9_]+/[a-z0-9_]+)", read("README.md")))
+    assert named
+    assert named <= set(recipes.names())
+
+
+def test_the_public_names_are_there() -> None:
+    for name in pictorch.__all__:
+        assert callable(getattr(pictorch, name))
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        pictorch.trian  # noqa: B018
