@@ -58,18 +58,18 @@ class Bar:
 
     def start(self, job: Job, run: RunDir) -> None:
         introduce(job, run)
-        total = job.config.train.epochs * len(job.train_loader)
-        self.total = min(total, job.config.train.max_steps or total)
-        self.steps = len(job.train_loader)
         self.epochs = job.config.train.epochs
-        self.tested = ""
+        steps = self.epochs * len(job.train_loader)
+        self.text, self.tested = "starting", ""
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"),
             refresh_per_second=4,
         )
-        self.task = self.bar.add_task("", total=self.total, epoch=f"1/{self.epochs}", text="starting")
+        self.task = self.bar.add_task(
+            "", total=min(steps, job.config.train.max_steps or steps), epoch=f"1/{self.epochs}", text=self.text
+        )
         self.bar.start()
         self.shown = 0.0
 
@@ -77,22 +77,18 @@ class Bar:
         return time.perf_counter() - self.shown >= SECONDS_BETWEEN_REDRAWS
 
     def step(self, snapshot: Snapshot) -> None:
-        self.bar.update(
-            self.task,
-            completed=(snapshot.epoch - 1) * snapshot.steps + snapshot.step,
-            epoch=f"{snapshot.epoch}/{snapshot.epochs}",
-            text=describe(snapshot) + self.tested,
-        )
+        self.text = describe(snapshot)
+        self.draw((snapshot.epoch - 1) * snapshot.steps + snapshot.step, snapshot.epoch)
         self.shown = time.perf_counter()
 
     def epoch(self, row: dict[str, Any]) -> None:
         for key in ("val_error", "test_error"):
             if key in row:
                 self.tested = f", {key.removesuffix('_error')} error {row[key]:.2f}%"
-        errors = f"error {row['train_error']:.2f}%, {row['images_per_second']:,.0f} images/s"
-        self.bar.update(
-            self.task, completed=row["step"], epoch=f"{row['epoch']}/{self.epochs}", text=errors + self.tested
-        )
+        self.draw(row["step"], row["epoch"])
+
+    def draw(self, completed: int, epoch: int) -> None:
+        self.bar.update(self.task, completed=completed, epoch=f"{epoch}/{self.epochs}", text=self.text + self.tested)
 
     def close(self) -> None:
         self.bar.stop()
@@ -123,7 +119,7 @@ def introduce(job: Job, run: RunDir) -> None:
         f"data     {job.dataset.name}{official}: {len(job.train_loader.labels):,} training{val}, "
         f"{job.test_loader.images_per_epoch:,} test images, {shape}, {len(job.classes)} classes\n"
         f"compute  {describe_device(job)}, {job.precision.name}: {job.precision.reason}; "
-        f"{config.train.epochs} epochs, {updates:,} updates of {config.train.batch_size} images, seed {config.train.seed}\n"
+        f"{config.train.epochs} epochs, {updates:,} updates of {config.train.batch_size}, seed {config.train.seed}\n"
         f"run      {run.path}\n"
     )
     sys.stdout.flush()

@@ -1,0 +1,63 @@
+"""Augmentations of a batch of images: pure functions on the device, their randomness passed in.
+
+The images are uint8 [N,C,H,W] stored pixel by pixel (torch.channels_last); so is what comes out.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def pad(images: torch.Tensor, padding: int) -> torch.Tensor:
+    """Return `images` with `padding` pixels of zeros on each side, in channels_last order.
+
+    The zeros are put in before normalising, so they are black, as in the program of seed document 1 and in
+    torchvision; the original ResNet code pads normalised images, with the mean colour.
+    """
+    # The first change of order makes the padding three times as fast, the last is for images of one pixel alone.
+    padded = F.pad(images.contiguous(memory_format=torch.channels_last), [padding] * 4)
+    return padded.contiguous(memory_format=torch.channels_last)
+
+
+def draw_crop_offsets(n: int, padding: int, generator: torch.Generator) -> torch.Tensor:
+    """Return int64 [n,2]: the top and left corner of a crop in the padded image, uniform on 0..2*padding."""
+    return torch.randint(2 * padding + 1, (n, 2), generator=generator)
+
+
+def draw_flips(n: int, generator: torch.Generator) -> torch.Tensor:
+    """Return bool [n], True with probability one half."""
+    return torch.randint(2, (n,), generator=generator).bool()
+
+
+def crop_flip(
+    padded: torch.Tensor, index: torch.Tensor, offsets: torch.Tensor, flips: torch.Tensor, size: int
+) -> torch.Tensor:
+    """Return the batch [B,C,size,size]: image `index[b]` of `padded`, cropped at `offsets[b]`, mirrored if `flips[b]`.
+
+    padded: [N,C,H,W] in channels_last order; index: int64 [B]; offsets: int64 [B,2], top and left; flips: bool [B].
+    The random crop and mirroring of He et al. 2015 (arXiv:1512.03385, section 4.2).
+    """
+    _, channels, height, width = padded.shape
+    along = torch.arange(size, device=padded.device)
+    rows = (index * height + offsets[:, 0])[:, None] + along
+    columns = torch.where(flips[:, None], size - 1 - along, along) + offsets[:, 1:]
+    pixels = rows[:, :, None] * width + columns[:, None, :]
+    # One gather of whole pixels does selection, crop and mirroring: 0.25 ms for 128 of CIFAR-10 on 2 threads. Windows
+    # by as_strided, then torch.where for the mirrored: 0.27 ms; single bytes by take: 0.44; padded[i, y, x]: 0.87.
+    batch = padded.permute(0, 2, 3, 1).view(-1, channels).index_select(0, pixels.view(-1))
+    return batch.view(-1, size, size, channels).permute(0, 3, 1, 2)
+
+
+def normalise(
+    images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """Return (images / 255 - mean) / std in `dtype`, in channels_last order.
+
+    images: uint8 [N,C,H,W] in channels_last order; mean, std: float32 [C], of images in [0, 1].
+    """
+    n, channels, height, width = images.shape
+    # Whole images as rows, and no fused multiply-add: the vector loops run along 3,072 values instead of 3 (0.05 ms
+    # instead of 0.33 ms for 128 of CIFAR-10), and an image's result does not depend on its place in the batch.
+    scale = (1 / (255 * std)).repeat(height * width)
+    shift = (-mean / std).repeat(height * width)
+    rows = images.permute(0, 2, 3, 1).view(n, -1).to(torch.float32).mul_(scale).add_(shift)
+    return rows.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)
