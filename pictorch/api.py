@@ -109,6 +109,7 @@ def resume(
     if data_dir is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"dir": data_dir})})
     with runs.lock(run):
+        runs.sweep(run)
         job = build(config)
         env = runs.read_json(run.env)
         if env.get("data_checksum") != job.dataset.checksum:

@@ -226,6 +226,12 @@ def explained(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: cannot write here: {error.strerror or error}{then}") from error
 
 
+def sweep(run: RunDir) -> None:
+    """Remove the temporary files that a killed process left half-written. Call it with the lock held."""
+    for path in run.path.glob(".*.*"):
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def lock(run: RunDir) -> Iterator[None]:
     """Hold the run directory for this process; the kernel lets go when the process ends, however it ends.

@@ -52,3 +52,29 @@ def test_the_public_names_are_there() -> None:
         assert callable(getattr(pictorch, name))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         pictorch.trian  # noqa: B018
+
+
+def test_counts_in_the_page_of_networks() -> None:
+    """Each row `call | parameters | multiply-adds` of docs/models.md is what the network has."""
+    from pictorch import create_model
+    from pictorch.models.complexity import count
+
+    found = 0
+    previous = ""
+    for cell, params, macs in re.findall(
+        r"^\| (.+?) \| ([\d,]+) \| ([\d,]+) \|$", read("docs/models.md"), re.MULTILINE
+    ):
+        codes = re.findall(r"`([^`]+)`", cell)
+        name = codes[0] if not cell.startswith("the same") else previous
+        settings = ", ".join(codes if cell.startswith("the same") else codes[1:])
+        if cell.startswith("the same") and "stride_in_1x1" in cell:
+            settings += ", image_size=224, num_classes=1000"
+        keywords = eval(f"dict({settings})")
+        size = keywords.pop("image_size", 32)
+        model = create_model(name, image_size=size, **keywords)
+        assert count(model, in_channels=3, image_size=size) == (
+            int(params.replace(",", "")),
+            int(macs.replace(",", "")),
+        )
+        found, previous = found + 1, name
+    assert found == 11

@@ -104,6 +104,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+def test_what_a_kill_left_half_written_is_swept(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    (run.path / ".last.ckpt.x1y2").write_bytes(b"half")
+    runs.sweep(run)
+    assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "env.json"]
+
+
 def test_json_of_a_run_is_checked(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is missing"):
         runs.read_json(tmp_path / "result.json")

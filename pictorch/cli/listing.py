@@ -2,8 +2,6 @@
 
 import json
 from fnmatch import fnmatch
-from importlib import import_module
-from typing import Any
 
 from pictorch.config import UserError, nearest
 from pictorch.config import recipes as shipped
@@ -16,14 +14,7 @@ def models(pattern: str, *, as_json: bool) -> None:
     names = zoo.list_models(pattern)
     if not names:
         raise UserError(f"no network matches {pattern!r}{nearest(pattern, zoo.list_models())}")
-    show([(name, summary(*zoo.resolve(name), is_family=name == zoo.resolve(name).family)) for name in names], as_json)
-
-
-def summary(family: str, options: dict[str, Any], *, is_family: bool) -> str:
-    """Return a family's paper, or the options that a variant stands for."""
-    if not is_family:
-        return f"{family} with {', '.join(f'{key}={value}' for key, value in options.items())}"
-    return str(import_module(f"pictorch.models.{family}").__doc__).split("\n", 1)[0]
+    show([(name, zoo.summary(name)) for name in names], as_json)
 
 
 def recipes(pattern: str, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pictorch import api
+from pictorch import api, runs
 from pictorch.config import UserError
 
 WIDEST_MATRIX = 20
@@ -36,6 +36,9 @@ def evaluate(run_dir: str, *, data_dir: str | None, device: str, as_json: bool) 
         )
         return
     console = Console()
+    trained_on = runs.read_json(runs.open(Path(run_dir)).env).get("dataset")
+    if trained_on != answers.dataset:
+        print(f"note: the run was trained on {trained_on}, these files are {answers.dataset}")
     print(
         f"{run_dir}: {answers.images:,} test images of {answers.dataset}\n"
         f"top-1 {answers.top(1):.2f}%   top-5 {answers.top(5):.2f}%   error {answers.error:.2f}%   "

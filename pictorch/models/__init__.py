@@ -20,7 +20,7 @@ from pictorch.config.keywords import check_keywords
 from pictorch.models import resnet, resnet_preact
 from pictorch.models.layers import check_positive
 
-__all__ = ["ModelSpec", "create", "list_models", "resolve"]
+__all__ = ["ModelSpec", "create", "list_models", "resolve", "summary"]
 
 _FAMILIES: dict[str, ModuleType] = {"resnet": resnet, "resnet_preact": resnet_preact}
 _VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
@@ -58,6 +58,14 @@ def list_models(pattern: str = "*") -> list[str]:
     """Return the families, each followed by its named variants, that match a shell pattern ("resnet_preact*")."""
     names = [n for family, module in _FAMILIES.items() for n in (family, *module.VARIANTS)]
     return [name for name in names if fnmatchcase(name, pattern)]
+
+
+def summary(name: str) -> str:
+    """Return a family's paper, or the family and options that a named variant stands for."""
+    if name in _VARIANTS:
+        family, options = _VARIANTS[name]
+        return f"{family} with {', '.join(f'{option}={value}' for option, value in options.items())}"
+    return str(_FAMILIES[resolve(name).family].__doc__).split("\n", 1)[0]
 
 
 def resolve(name: str, options: Mapping[str, object] | None = None) -> ModelSpec:
