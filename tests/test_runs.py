@@ -86,7 +86,7 @@ def test_rows_survive_a_torn_last_line(tmp_path: Path) -> None:
     assert run.metrics.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file() -> None:
     """A file-size limit of the kernel stands in for a full disk: the write fails half-way with an OSError."""
     program = (
         "import resource, signal, sys; from pathlib import Path; from pictorch import runs\n"
@@ -96,12 +96,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         "try: runs.write(path, b'n' * 5000)\n"
         "except runs.RunError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "last.ckpt")], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, "last.ckpt"], capture_output=True, text=True, check=True)
     assert "last.ckpt: cannot write here: File too large; what was written before is whole" in done.stdout
-    assert (tmp_path / "last.ckpt").read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+    assert Path("last.ckpt").read_bytes() == b"old"
+    assert [p.name for p in Path().iterdir()] == ["last.ckpt"]
 
 
 def test_what_a_kill_left_half_written_is_swept(tmp_path: Path) -> None:
