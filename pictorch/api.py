@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pictorch.engine.progress import Progress
 
 
+# What decides the last bits of a result: a resumed run is the uninterrupted one where these have not changed.
+BITWISE = ("torch", "cpu", "gpu", "device", "threads", "precision", "source_sha256")
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished run: its directory, and its result.json as `row`."""
@@ -74,6 +78,7 @@ def train(
 
     job = build(config)
     env = environment(job.device, threads=job.threads) | {
+        "precision": job.precision.name,
         "recipe": recipe,
         "dataset": job.dataset.name,
         "data_checksum": job.dataset.checksum,
@@ -117,7 +122,10 @@ def resume(
                 f"{run.path}: this run was started on {env.get('dataset')} with checksum {env.get('data_checksum')}, "
                 f"the files now have {job.dataset.checksum}; nothing was changed"
             )
-        now = environment(job.device, threads=job.threads)
+        now = environment(job.device, threads=job.threads) | {"precision": job.precision.name}
+        for key in BITWISE:
+            if progress and now[key] != env.get(key):
+                progress.note(f"{key} is {now[key]}, the run began with {env.get(key)}: its last bits may differ")
         runs.write_json(run.env, env | {"resumed": [*env.get("resumed", []), now]})
         return complete(job, run, progress)
 

@@ -27,6 +27,9 @@ class Lines:
 
     between = SECONDS_BETWEEN_LINES
 
+    def note(self, text: str) -> None:
+        print(f"note: {text}")
+
     def start(self, job: Job, run: RunDir) -> None:
         introduce(job, run)
         self.shown = time.perf_counter()
@@ -55,6 +58,9 @@ class Lines:
 
 class Bar:
     """A live bar over the whole run, redrawn a few times a second."""
+
+    def note(self, text: str) -> None:
+        print(f"note: {text}")
 
     def start(self, job: Job, run: RunDir) -> None:
         introduce(job, run)

@@ -68,8 +68,12 @@ def fit(job: Job, run: RunDir, *, progress: Progress) -> tuple[Evaluation, State
     evaluation = None
     try:
         with catch_signals() as stop:
-            while state.epoch < train.epochs and state.step != train.max_steps:
-                evaluation = one_epoch(job, run, state, forward, stop, progress)
+            while not over(job, state):
+                try:
+                    evaluation = one_epoch(job, run, state, forward, stop, progress)
+                except StopRequested:
+                    save(job, run, state)
+                    raise
                 row = finish_epoch(job, run, state, evaluation)
                 for listener in (progress, *listeners):
                     listener.epoch(row)
@@ -78,12 +82,16 @@ def fit(job: Job, run: RunDir, *, progress: Progress) -> tuple[Evaluation, State
             if job.val_loader is not None or evaluation is None:
                 evaluation = evaluate_part(job, "test", stop)
     except StopRequested:
-        save(job, run, state)
         raise Interrupted(f"stopped on request; continue with `pictorch train --resume {run.path}`") from None
     finally:
         for listener in listeners:
             listener.close()
     return evaluation, state
+
+
+def over(job: Job, state: State) -> bool:
+    """Return whether all of the run's steps are done."""
+    return state.epoch == job.config.train.epochs or state.step == job.config.train.max_steps
 
 
 def one_epoch(
@@ -169,7 +177,7 @@ def finish_epoch(job: Job, run: RunDir, state: State, evaluation: Evaluation | N
         save(job, run, state, path=run.best_checkpoint)
     state.epoch, state.epoch_seconds = state.epoch + 1, 0.0
     state.meter = TrainMeter(steps=steps, device=job.device)
-    if state.epoch % train.save_every_epochs == 0 or state.epoch == train.epochs:
+    if state.epoch % train.save_every_epochs == 0 or over(job, state):
         save(job, run, state)
     return row
 
@@ -181,9 +189,10 @@ def refuse_divergence(job: Job, run: RunDir, state: State) -> None:
     if bad is None and isfinite(float(weights_sum)):
         return
     step = state.step if bad is None else state.step - state.meter.steps + bad + 1
-    kept = f"; {run.last_checkpoint} keeps the state after epoch {state.epoch}" if state.epoch else ""
+    kept = f"; {run.last_checkpoint} keeps the last good state" if run.last_checkpoint.exists() else ""
+    what = "weights are" if bad is None else "loss is"
     raise Diverged(
-        f"training diverged: the loss is not finite at step {step} (epoch {state.epoch + 1}) "
+        f"training diverged: the {what} not finite at step {step} (epoch {state.epoch + 1}) "
         f"with optim.lr={job.config.optim.lr:g}{kept}; lower optim.lr, or warm it up with schedule.warmup_epochs"
     )
 

@@ -25,6 +25,9 @@ class Snapshot:
 class Progress(Protocol):
     """A listener."""
 
+    def note(self, text: str) -> None:
+        """Something that the user should know before the run starts."""
+
     def start(self, job: Job, run: RunDir) -> None:
         """The run is about to take its first step of this session."""
 
@@ -42,6 +45,8 @@ class Progress(Protocol):
 
 class Silent:
     """Nobody listens."""
+
+    def note(self, text: str) -> None: ...
 
     def start(self, job: Job, run: RunDir) -> None: ...
 

@@ -138,9 +138,10 @@ def test_the_validation_part_does_not_depend_on_the_seed() -> None:
 
 
 def test_max_steps_stops_and_marks_the_run_incomplete() -> None:
-    result = api.train(small_config("train.max_steps=15"), out=Path("run"))
+    result = api.train(small_config("train.max_steps=15", "train.save_every_epochs=9"), out=Path("run"))
     assert (result.row["steps"], result.row["complete"]) == (15, False)
     assert [row["step"] for row in runs.read_metrics(runs.open(result.run_dir))] == [11, 15]
+    assert checkpoint.load(runs.open(result.run_dir).last_checkpoint)["step"] == 15
 
 
 def test_evaluation_and_checkpoints_can_be_rarer() -> None:
@@ -158,9 +159,7 @@ def test_divergence_stops_with_the_step_and_keeps_the_last_good_checkpoint() -> 
     run = runs.create(Path("run"), {}, {})
     # The rate explodes in the third epoch: two good ones are kept.
     job.schedule = lambda step: 1e30 if step >= 2 * steps + 3 else 1.0
-    with pytest.raises(
-        Diverged, match=rf"not finite at step {2 * steps + 5} \(epoch 3\).*keeps the state after epoch 2"
-    ):
+    with pytest.raises(Diverged, match=rf"not finite at step {2 * steps + 5} \(epoch 3\).*keeps the last good state"):
         api.complete(job, run, None)
     kept = checkpoint.load(run.last_checkpoint)
     assert kept["epoch"] == 2

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,8 +15,10 @@ from conftest import SMALL, small_config
 
 from pictorch import api, runs
 from pictorch.config import UserError
-from pictorch.engine import checkpoint
-from pictorch.engine.interrupt import Interrupted
+from pictorch.engine import checkpoint, loop
+from pictorch.engine.build import Job
+from pictorch.engine.evaluate import Evaluation
+from pictorch.engine.interrupt import Interrupted, Stop
 from pictorch.engine.progress import Silent
 
 TIMES = ("seconds", "images_per_second")
@@ -166,44 +168,79 @@ def test_other_data_are_refused() -> None:
         api.resume(run.path)
 
 
+def test_other_circumstances_are_said() -> None:
+    class Notes(Silent):
+        said: ClassVar[list[str]] = []
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    run = stopped_run()
+    runs.write_json(run.env, runs.read_json(run.env) | {"threads": 77})
+    api.resume(run.path, progress=Notes())
+    assert Notes.said == ["threads is 1, the run began with 77: its last bits may differ"]
+
+
+def test_ctrl_c_in_the_last_evaluation_leaves_the_last_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The selected weights are in the network then, and are not those of the last epoch."""
+    overrides = ("data.val_fraction=0.2", "train.select=best-val", "train.epochs=4")
+    api.train(small_config(*overrides), out=Path("reference"))
+    evaluate_part = loop.evaluate_part
+
+    def press_ctrl_c(job: Job, part: str, stop: Stop) -> Evaluation:
+        if part == "test":
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluate_part(job, part, stop)
+
+    monkeypatch.setattr(loop, "evaluate_part", press_ctrl_c)
+    with pytest.raises(Interrupted):
+        api.train(small_config(*overrides), out=Path("run"))
+    assert same(state_of(Path("run")), state_of(Path("reference")))
+
+
 def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "pictorch", "train", *words]
 
 
-def kill_and_resume(kills: int, random_state: random.Random, numbers: list[int]) -> tuple[Path, int]:
-    """Train in a process that is killed at random moments and resumed until it ends; return the run and the kills."""
-    overrides = [*SMALL, "train.epochs=20", "data.val_fraction=0.1"]
-    started = time.perf_counter()
+def kill_and_resume(kills: int, epochs: int, chance: random.Random, numbers: list[int]) -> int:
+    """Train in processes that are killed at random moments, resumed, and at last left alone; a reference beside it.
+
+    Returns how many were killed before they had ended by themselves.
+    """
+    overrides = [*SMALL, f"train.epochs={epochs}", "data.val_fraction=0.1"]
+    killed = 0
     subprocess.run(command(*overrides, "--out", "reference"), check=True, capture_output=True)
-    whole = time.perf_counter() - started
-    done = 0
-    words = [*overrides, "--out", "run"]
-    while not Path("run/result.json").exists():
-        process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        try:
-            if done < kills:
-                _, errors = process.communicate(timeout=random_state.uniform(0.3 * whole, whole))
-            else:
-                _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors
-        except subprocess.TimeoutExpired:
-            number = random_state.choice(numbers)
-            process.send_signal(number)
-            process.communicate(timeout=60)
-            assert process.returncode in (-number, 130)
-            done += 1
-        words = ["--resume", "run"] if Path("run").exists() else words
-    return Path("run"), done
+    for _ in range(kills):
+        words = ["--resume", "run"] if Path("run").exists() else [*overrides, "--out", "run"]
+        process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if Path("run").exists() and rows() >= epochs - 2:
+            # Near the end the moment is one of starting, finishing, or anything between.
+            time.sleep(chance.uniform(0, 4))
+        else:
+            enough = rows() + chance.randrange(3)
+            while rows() < enough and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.3))
+        process.send_signal(number := chance.choice(numbers))
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in (-number, 130, 0), errors
+        killed += process.returncode != 0
+    subprocess.run(command("--resume", "run"), check=True, capture_output=True)
+    return killed
+
+
+def rows() -> int:
+    """Return how many epochs the run under way has written."""
+    path = Path("run/metrics.jsonl")
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
 def test_kill_9_at_random_moments() -> None:
-    run, kills = kill_and_resume(3, random.Random(0), [signal.SIGKILL])
-    assert kills >= 1
-    assert same(state_of(run), state_of(Path("reference")))
+    assert kill_and_resume(3, 12, random.Random(0), [signal.SIGKILL]) == 3
+    assert same(state_of(Path("run")), state_of(Path("reference")))
 
 
 @pytest.mark.slow
 def test_twenty_stops_of_all_kinds_at_random_moments() -> None:
-    run, kills = kill_and_resume(20, random.Random(1), [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-    assert kills >= 10
-    assert same(state_of(run), state_of(Path("reference")))
+    assert kill_and_resume(20, 30, random.Random(1), [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]) >= 15
+    assert same(state_of(Path("run")), state_of(Path("reference")))
