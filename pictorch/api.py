@@ -1,6 +1,5 @@
 """The package in five functions; the command line calls the same ones."""
 
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # What decides the last bits of a result: a resumed run is the uninterrupted one where these have not changed.
-BITWISE = ("torch", "cpu", "gpu", "device", "threads", "precision", "source_sha256")
+BITWISE = ("torch", "cpu", "gpu", "device", "source_sha256")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def load_config(recipe_or_path: str | Path | None = None, overrides: Sequence[st
 
 
 def train(
-    config: Config, *, recipe: str = "custom", out: Path | None = None, progress: "Progress | None" = None
+    config: Config, *, recipe: str = "custom", out: Path | str | None = None, progress: "Progress | None" = None
 ) -> Result:
     """Train the configured network from the start; leave and return a complete run directory.
 
@@ -85,55 +84,73 @@ def train(
         "data_official": job.dataset.official,
         "resumed": [],
     }
-    run = runs.create(out or runs.default_path(recipe, config.train.seed), to_dict(config), env)
+    path = Path(out) if out else runs.default_path(recipe, config.train.seed)
+    run = runs.create(path, to_dict(config), env)
     with runs.lock(run):
         return complete(job, run, progress)
 
 
 def resume(
-    run_dir: Path, *, expected: Config | None = None, data_dir: str | None = None, progress: "Progress | None" = None
+    run_dir: Path | str,
+    *,
+    expected: Config | None = None,
+    data_dir: str | None = None,
+    progress: "Progress | None" = None,
 ) -> Result:
     """Continue a run that was stopped, to the weights that the uninterrupted run ends with; return its result.
 
-    A finished run is returned as it is. Raises UserError when `expected` is given and is not the run's configuration,
-    or the data are no longer the same.
+    Threads and precision are those that the run began with. A finished run is returned as it is. Raises UserError when
+    `expected` is given and is not the run's configuration (wherever its data lie), or the data are no longer the same.
     """
     from pictorch.engine.build import build
     from pictorch.engine.environment import environment
 
-    run = runs.open(run_dir)
+    run = runs.open(Path(run_dir))
     config = load_checked(run.config).config
-    if expected is not None and (differing := differences(config, expected)):
-        listed = "\n".join(f"  {key}: {was!r} in the run, {now!r} given" for key, (was, now) in differing.items())
-        raise ConfigError(
-            f"{run.path}: this run has another configuration; nothing was changed:\n{listed}\n"
-            f"continue it as it is with `pictorch train --resume {run.path}`, or start a new run without --resume"
-        )
+    if expected is not None:
+        differing = differences(config, expected)
+        differing.pop("data.dir", None)
+        if differing:
+            listed = "\n".join(f"  {key}: {was!r} in the run, {now!r} given" for key, (was, now) in differing.items())
+            raise ConfigError(
+                f"{run.path}: this run has another configuration; nothing was changed:\n{listed}\n"
+                f"continue it as it is with `pictorch train --resume {run.path}`, or start a new run without --resume"
+            )
     if run.result.exists():
         return Result(run.path, runs.read_json(run.result))
-    if data_dir is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"dir": data_dir})})
     with runs.lock(run):
         runs.sweep(run)
-        job = build(config)
         env = runs.read_json(run.env)
-        if env.get("data_checksum") != job.dataset.checksum:
+        try:
+            kept = {key: env[key] for key in ("threads", "precision", "recipe", "data_checksum", "resumed")}
+        except KeyError as error:
             raise UserError(
-                f"{run.path}: this run was started on {env.get('dataset')} with checksum {env.get('data_checksum')}, "
+                f"{run.env}: {error} is missing; without it the run cannot be continued as it began"
+            ) from None
+        job = build(with_data_dir(config, data_dir), threads=kept["threads"], precise=kept["precision"])
+        if kept["data_checksum"] != job.dataset.checksum:
+            raise UserError(
+                f"{run.path}: this run was started on {env.get('dataset')} with checksum {kept['data_checksum']}, "
                 f"the files now have {job.dataset.checksum}; nothing was changed"
             )
-        now = environment(job.device, threads=job.threads) | {"precision": job.precision.name}
+        now = environment(job.device, threads=job.threads)
         for key in BITWISE:
             if progress and now[key] != env.get(key):
                 progress.note(f"{key} is {now[key]}, the run began with {env.get(key)}: its last bits may differ")
-        runs.write_json(run.env, env | {"resumed": [*env.get("resumed", []), now]})
+        runs.write_json(run.env, env | {"resumed": [*kept["resumed"], now]})
         return complete(job, run, progress)
+
+
+def with_data_dir(config: Config, data_dir: str | None) -> Config:
+    """Return the configuration with another `data.dir`, unless it is None."""
+    if data_dir is None:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"dir": data_dir})})
 
 
 def complete(job: "Job", run: RunDir, progress: "Progress | None") -> Result:
     """Train to the end and write everything that a finished run has, result.json last."""
     from pictorch.engine.loop import fit
-    from pictorch.engine.precision import threads
     from pictorch.engine.progress import Silent
     from pictorch.engine.results import result_row, write_artefacts
     from pictorch.reports import curves
@@ -141,13 +158,12 @@ def complete(job: "Job", run: RunDir, progress: "Progress | None") -> Result:
     listener = progress or Silent()
     listener.start(job, run)
     try:
-        with threads(job.threads):
+        with job.process_settings():
             evaluation, state = fit(job, run, progress=listener)
     finally:
         listener.close()
     write_artefacts(job, run, evaluation)
     row = result_row(job, run, state, evaluation)
-    row["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     title = f"{row['recipe']}, seed {row['seed']}: {row['test_error']:.2f}% test error"
     runs.write(run.curves, curves.draw(runs.read_metrics(run), title))
     runs.finish(run, row)

@@ -51,8 +51,9 @@ def ranked(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Of equal logits the lower class comes first, as `argmax` has it. With fewer than k classes, k is their number.
     """
-    probabilities, classes = logits.softmax(dim=1).sort(dim=1, descending=True, stable=True)
-    return classes[:, :k], probabilities[:, :k]
+    # The logits decide: probabilities of different logits can be equal in float32.
+    classes = logits.argsort(dim=1, descending=True, stable=True)[:, :k]
+    return classes, logits.softmax(dim=1).gather(1, classes)
 
 
 def confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:

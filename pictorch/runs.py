@@ -1,8 +1,8 @@
 """The run directory: the sole owner of its file names, of how each is written, and of how it is read back.
 
-A run directory exists only with its `config.yaml` and `env.json` in it; every other file is written to a temporary
-name, fsynced and renamed, so that a reader, or a run that was killed, never sees half a file. `metrics.jsonl` grows
-by one fsynced line an epoch; a line torn by a kill is told from the whole ones when it is read.
+A directory is a run once it has its `config.yaml`, written after its `env.json`. Files are written to a temporary name,
+fsynced and renamed, so that a reader, or a run that was killed, never sees half a file; but `metrics.jsonl` grows by
+one fsynced line an epoch, and a line torn by a kill is told from the whole ones when it is read.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pictorch.config import UserError, dump
 
-from pictorch.config import UserError
+PARTIAL = ".partial"  # the ending of a file that is being written
 
 
 class RunError(UserError):
@@ -88,27 +88,25 @@ def default_path(recipe: str, seed: int, *, now: datetime.datetime | None = None
 
 
 def create(path: Path, config: dict[str, Any], env: dict[str, Any]) -> RunDir:
-    """Make a run directory that holds its configuration and environment, in one step.
+    """Make a run directory that holds its environment and its configuration; the latter, written last, makes it one.
 
     Raises RunError when `path` holds another run or anything else, or cannot be written.
     """
-    if (path / "config.yaml").exists():
+    run = RunDir(path)
+    if run.config.exists():
         raise RunError(
             f"{path}: this directory holds another run, which stays as it is; "
             f"continue that run with `pictorch train --resume {path}`, or give another --out"
         )
-    if path.is_dir() and any(path.iterdir()):
-        raise RunError(f"{path}: this directory is not empty and not a run; give another --out")
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as parent:
-            fresh = RunDir(Path(parent) / path.name)
-            fresh.path.mkdir()
-            write_text(fresh.config, yaml.safe_dump(config, sort_keys=False))
-            write_json(fresh.env, env)
-            os.rename(fresh.path, path)
-            sync_directory(path.parent)
-    return RunDir(path)
+        path.mkdir(parents=True, exist_ok=True)
+        others = [p for p in path.iterdir() if p != run.env and not is_temporary(p)]
+    if others:
+        raise RunError(f"{path}: this directory is not empty and not a run; give another --out")
+    sweep(run)
+    write_json(run.env, env)
+    write_text(run.config, dump(config))
+    return run
 
 
 def open(path: Path) -> RunDir:
@@ -125,7 +123,7 @@ def open(path: Path) -> RunDir:
 
 def collect(paths: Iterable[Path]) -> list[RunDir]:
     """Return all run directories at or below the paths, sorted by path."""
-    found = {p.parent for path in paths for p in path.rglob("config.yaml") if (p.parent / "env.json").is_file()}
+    found = {p.parent for path in paths for p in path.rglob("config.yaml") if p.with_name("env.json").is_file()}
     return [RunDir(p) for p in sorted(found)]
 
 
@@ -138,14 +136,14 @@ def append(run: RunDir, row: dict[str, Any]) -> None:
 
 
 def read_metrics(run: RunDir) -> list[dict[str, Any]]:
-    """Return the whole rows of metrics.jsonl; lines that are not JSON objects (torn by a kill) are left out."""
+    """Return the whole rows of metrics.jsonl; lines that are no row of ours (torn by a kill) are left out."""
     if not run.metrics.exists():
         return []
     rows = []
     for line in run.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             row = json.loads(line)
-            if isinstance(row, dict):
+            if isinstance(row, dict) and isinstance(row.get("epoch"), int):
                 rows.append(row)
     return rows
 
@@ -191,7 +189,7 @@ def write(path: Path, content: bytes) -> None:
     Raises RunError when the file system refuses; the file that was there before is then still whole.
     """
     with explained(path):
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -200,7 +198,7 @@ def write(path: Path, content: bytes) -> None:
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            Path(temporary).unlink(missing_ok=True)
             raise
         sync_directory(path.parent)
 
@@ -228,8 +226,14 @@ def explained(path: Path) -> Iterator[None]:
 
 def sweep(run: RunDir) -> None:
     """Remove the temporary files that a killed process left half-written. Call it with the lock held."""
-    for path in run.path.glob(".*.*"):
-        path.unlink(missing_ok=True)
+    for path in run.path.iterdir():
+        if is_temporary(path):
+            path.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether the path is a file that `write` made and had not renamed yet."""
+    return path.name.startswith(".") and path.name.endswith(PARTIAL) and path.is_file()
 
 
 @contextlib.contextmanager

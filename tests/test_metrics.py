@@ -25,6 +25,12 @@ def test_of_equal_logits_the_lower_class_comes_first() -> None:
     assert classes.tolist() == [[1, 2, 0, 3], [0, 1, 2, 3]]
 
 
+def test_logits_rank_where_probabilities_cannot() -> None:
+    classes, probabilities = ranked(torch.tensor([[0.0, -150.0, -120.0, -110.0, -130.0]]), 5)
+    assert classes.tolist() == [[0, 3, 2, 4, 1]]
+    assert probabilities[0, 1:].max() == 0
+
+
 def test_confusion_and_per_class_figures() -> None:
     generator = torch.Generator().manual_seed(1)
     labels, predicted = (torch.randint(0, 4, (300,), generator=generator) for _ in range(2))

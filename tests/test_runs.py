@@ -80,6 +80,7 @@ def test_rows_survive_a_torn_last_line(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         runs.append(run, {"epoch": epoch})
     with run.metrics.open("a") as file:
+        file.write('{"no": "epoch"}\n[1]\n')
         file.write('{"epoch": 4, "train_l')
     assert [row["epoch"] for row in runs.read_metrics(run)] == [1, 2, 3]
     runs.rewind_metrics(run, 2)
@@ -104,9 +105,20 @@ def test_a_failed_write_leaves_the_old_file() -> None:
 
 def test_what_a_kill_left_half_written_is_swept(tmp_path: Path) -> None:
     run = make(tmp_path / "run")
-    (run.path / ".last.ckpt.x1y2").write_bytes(b"half")
+    (run.path / ".last.ckpt.x1y2.partial").write_bytes(b"half")
+    for name in (".config.yaml.swp", ".my.notes", ".hidden"):
+        (run.path / name).write_text("mine")
+    (run.path / ".cache.d").mkdir()
     runs.sweep(run)
-    assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "env.json"]
+    names = sorted(p.name for p in run.path.iterdir())
+    assert names == [".cache.d", ".config.yaml.swp", ".hidden", ".my.notes", "config.yaml", "env.json"]
+
+
+def test_a_kill_before_the_configuration_is_written_leaves_room_for_the_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/env.json").write_text("{}")
+    (tmp_path / "run/.config.yaml.abc.partial").write_text("half")
+    assert sorted(p.name for p in make(tmp_path / "run").path.iterdir()) == ["config.yaml", "env.json"]
 
 
 def test_json_of_a_run_is_checked(tmp_path: Path) -> None:

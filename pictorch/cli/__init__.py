@@ -67,9 +67,9 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Evaluate a run's saved weights on the test images: top-1, top-5, per class, confusion matrix."""
-    from pictorch.cli import using
+    from pictorch.cli import evaluation
 
-    using.evaluate(run_dir, data_dir=data_dir, device=device, as_json=json)
+    evaluation.evaluate(run_dir, data_dir=data_dir, device=device, as_json=json)
 
 
 @app.command()
@@ -81,9 +81,9 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Name what is on image files, with probabilities, by a run's saved weights."""
-    from pictorch.cli import using
+    from pictorch.cli import prediction
 
-    using.predict(run_dir, files, top_k=top_k, as_json=json)
+    prediction.predict(run_dir, files, top_k=top_k, as_json=json)
 
 
 @app.command()

@@ -26,7 +26,7 @@ def exits(command: Callable[P, R]) -> Callable[P, R]:
             print(str(interrupt) or "interrupted", file=sys.stderr)
             sys.exit(130)
         except BrokenPipeError:
-            # The reader of our output went away (`| head`): nothing is wrong, and nothing more can be printed.
+            # The reader of a list went away (`| head`): nothing is wrong, and nothing more can be printed.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
 

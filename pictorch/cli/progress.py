@@ -1,13 +1,12 @@
 """What a run looks like while it runs: a live bar on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from pictorch.cli.text import duration, quantity
+from pictorch.cli.text import duration, quantity, say
 from pictorch.engine import progress
 from pictorch.engine.build import Job
 from pictorch.engine.progress import Snapshot
@@ -28,7 +27,7 @@ class Lines:
     between = SECONDS_BETWEEN_LINES
 
     def note(self, text: str) -> None:
-        print(f"note: {text}")
+        say(f"note: {text}")
 
     def start(self, job: Job, run: RunDir) -> None:
         introduce(job, run)
@@ -38,18 +37,15 @@ class Lines:
         return time.perf_counter() - self.shown >= self.between
 
     def step(self, snapshot: Snapshot) -> None:
-        print(
-            f"epoch {snapshot.epoch}/{snapshot.epochs} step {snapshot.step}/{snapshot.steps}: {describe(snapshot)}",
-            flush=True,
-        )
+        at = f"epoch {snapshot.epoch}/{snapshot.epochs} step {snapshot.step}/{snapshot.steps}"
+        say(f"{at}: {describe(snapshot)}")
         self.shown = time.perf_counter()
 
     def epoch(self, row: dict[str, Any]) -> None:
         errors = ", ".join(f"{k.removesuffix('_error')} {row[k]:.2f}%" for k in ERRORS if k in row)
-        print(
+        say(
             f"epoch {row['epoch']}: error {errors}, loss {row['train_loss']:.4f}, lr {row['lr']:.4g}, "
-            f"{row['images_per_second']:,.0f} images/s, {duration(row['seconds'])}",
-            flush=True,
+            f"{row['images_per_second']:,.0f} images/s, {duration(row['seconds'])}"
         )
         self.shown = time.perf_counter()
 
@@ -60,12 +56,11 @@ class Bar:
     """A live bar over the whole run, redrawn a few times a second."""
 
     def note(self, text: str) -> None:
-        print(f"note: {text}")
+        say(f"note: {text}")
 
     def start(self, job: Job, run: RunDir) -> None:
         introduce(job, run)
         self.epochs = job.config.train.epochs
-        steps = self.epochs * len(job.train_loader)
         self.text, self.tested = "starting", ""
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -73,9 +68,7 @@ class Bar:
             TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"),
             refresh_per_second=4,
         )
-        self.task = self.bar.add_task(
-            "", total=min(steps, job.config.train.max_steps or steps), epoch=f"1/{self.epochs}", text=self.text
-        )
+        self.task = self.bar.add_task("", total=job.updates, epoch=f"1/{self.epochs}", text=self.text)
         self.bar.start()
         self.shown = 0.0
 
@@ -117,18 +110,17 @@ def introduce(job: Job, run: RunDir) -> None:
     options = ", ".join(f"{k}={v}" for k, v in config.model.options.items())
     shape = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}"
     val = f", {job.val_loader.images_per_epoch:,} validation" if job.val_loader else ""
-    updates = config.train.epochs * len(job.train_loader)
+    updates = job.updates
     official = "" if job.dataset.official else " (not the official files)"
-    sys.stdout.write(
+    say(
         f"network  {config.model.name}{f' ({options})' if options else ''}: "
         f"{quantity(job.complexity.params)} parameters, {quantity(job.complexity.macs)} multiply-adds an image\n"
         f"data     {job.dataset.name}{official}: {len(job.train_loader.labels):,} training{val}, "
         f"{job.test_loader.images_per_epoch:,} test images, {shape}, {len(job.classes)} classes\n"
         f"compute  {describe_device(job)}, {job.precision.name}: {job.precision.reason}; "
         f"{config.train.epochs} epochs, {updates:,} updates of {config.train.batch_size}, seed {config.train.seed}\n"
-        f"run      {run.path}\n"
+        f"run      {run.path}"
     )
-    sys.stdout.flush()
 
 
 def describe_device(job: Job) -> str:

@@ -1,4 +1,30 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and printing that a reader who goes away does not stop."""
+
+import os
+import sys
+
+from rich.console import Console, RenderableType
+
+
+def say(text: str) -> None:
+    """Print a line at once. When nobody reads any more (`| head`), print nothing, but go on: a run is worth more."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        close_output()
+
+
+def show(table: RenderableType) -> None:
+    """Print a table, as `say` does."""
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    say(captured.get().rstrip("\n"))
+
+
+def close_output() -> None:
+    """Send what is printed from now on nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def duration(seconds: float) -> str:

@@ -1,20 +1,20 @@
 """`pictorch train`: from the command line's words to a run, or to what it would cost."""
 
 import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
-import yaml
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from pictorch import api
+from pictorch import api, runs
 from pictorch.cli.progress import create as create_progress
 from pictorch.cli.progress import describe_device
-from pictorch.cli.text import duration, quantity, size
-from pictorch.config import Loaded, UserError, to_dict
+from pictorch.cli.text import duration, quantity, say, show, size
+from pictorch.config import Config, Loaded, UserError, dump, to_dict
 from pictorch.config.load import COMMAND_LINE
 
 OPTIONS = ("--config", "--resume", "--out", "--data-dir", "--dry-run", "--help")
@@ -36,52 +36,47 @@ def train(
     if resume and (out or dry_run):
         raise UserError("--resume continues a run in its own directory: leave out --out and --dry-run")
     if resume:
-        given = source or config or overrides
-        expected = load(source, config, overrides, None).config if given else None
-        result = api.resume(Path(resume), expected=expected, data_dir=data_dir, progress=create_progress())
+        expected = None
+        if source or config or overrides:
+            own = str(runs.open(Path(resume)).config)
+            expected = api.load_checked(source or Path(config or own), overrides).config
+        result = api.resume(resume, expected=expected, data_dir=data_dir, progress=create_progress())
     else:
-        loaded = load(source, config, overrides, data_dir)
+        loaded = api.load_checked(Path(config) if config else source, overrides)
+        recipe, configuration = recipe_of(loaded, config), api.with_data_dir(loaded.config, data_dir)
         for note in loaded.notes:
-            print(f"note: {note}")
+            say(f"note: {note}")
         if dry_run:
-            show_estimate(loaded)
+            show_estimate(configuration)
             return
-        result = api.train(
-            loaded.config, recipe=loaded.recipe, out=Path(out) if out else None, progress=create_progress()
-        )
+        result = api.train(configuration, recipe=recipe, out=out, progress=create_progress())
     show_result(result)
+
+
+def recipe_of(loaded: Loaded, config: str | None) -> str:
+    """Return the recipe's name; that of the run where the configuration is a run's own."""
+    env = Path(config).with_name("env.json") if config else None
+    return str(runs.read_json(env).get("recipe", loaded.recipe)) if env and env.is_file() else loaded.recipe
 
 
 def recipe_and_overrides(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
     """Return the recipe (a name or a YAML file; None when the first word is an override already) and the rest."""
     for word in words:
-        if word.startswith("--"):
-            close = get_close_matches(word.partition("=")[0], OPTIONS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else "; a setting is written key=value"
-            raise UserError(f"{COMMAND_LINE}: {word}: unknown option{hint}")
+        if word.startswith("--") and (close := get_close_matches(word.partition("=")[0], OPTIONS, n=1)):
+            raise UserError(f"{COMMAND_LINE}: {word}: unknown option; did you mean {close[0]}?")
     first = words[0] if words else ""
     is_override = "=" in first or (re.fullmatch(r"\w+(\.\w+)+", first) and not first.endswith((".yaml", ".yml")))
     return (None, words) if not first or is_override else (first, words[1:])
 
 
-def load(source: str | None, config: str | None, overrides: Sequence[str], data_dir: str | None) -> Loaded:
-    """Return the checked configuration with --data-dir laid over it."""
-    loaded = api.load_checked(Path(config) if config else source, overrides)
-    if data_dir is None:
-        return loaded
-    data = loaded.config.data.model_copy(update={"dir": data_dir})
-    return replace(loaded, config=loaded.config.model_copy(update={"data": data}))
-
-
-def show_estimate(loaded: Loaded) -> None:
+def show_estimate(config: Config) -> None:
     """Print the resolved configuration and what the run would cost, measured on a few real steps."""
     from pictorch.engine.build import build
     from pictorch.engine.estimate import MEASURED, estimate
-    from pictorch.engine.precision import threads
 
-    print(yaml.safe_dump(to_dict(loaded.config), sort_keys=False))
-    job = build(loaded.config)
-    with threads(job.threads):
+    say(dump(to_dict(config)))
+    job = build(config)
+    with job.process_settings():
         cost = estimate(job)
     parts = [("training images", f"{job.train_loader.images_per_epoch:,} an epoch")]
     if job.val_loader:
@@ -92,7 +87,7 @@ def show_estimate(loaded: Loaded) -> None:
         ("test images", f"{job.test_loader.images_per_epoch:,}"),
         ("parameters", f"{job.complexity.params:,}"),
         ("multiply-adds", f"{job.complexity.macs:,} an image"),
-        ("updates", f"{cost.updates:,}, each on {loaded.config.train.batch_size} images"),
+        ("updates", f"{cost.updates:,}, each on {config.train.batch_size} images"),
         ("device", f"{describe_device(job)}, {job.precision.name} ({job.precision.reason})"),
         ("first step", duration(cost.first_step_seconds)),
         ("a step", f"{1000 * cost.step_seconds:.1f} ms, {cost.images_per_second:,.0f} images/s (median of {MEASURED})"),
@@ -105,10 +100,11 @@ def show_estimate(loaded: Loaded) -> None:
 def show_result(result: api.Result) -> None:
     """Print the finished run's figures and what one can do with it."""
     row = result.row
+    whose = "the last epoch's weights" if row["selection"] == "last" else "the weights of the best validation"
     rows = [
-        ("test error", f"{row['test_error']:.2f}% ({row['selection']} epoch's weights, {row['test_images']:,} images)"),
+        ("test error", f"{row['test_error']:.2f}% ({whose}, {row['test_images']:,} images)"),
         ("top-1 / top-5", f"{row['test_top1']:.2f}% / {row['test_top5']:.2f}%"),
-        *([("validation top-1", f"{row['val_top1']:.2f}% (epoch {row['best_epoch']})")] if row["best_epoch"] else []),
+        *([("validation top-1", validation(row))] if row["val_top1"] is not None else []),
         ("training time", f"{duration(row['train_seconds'])} for {row['epochs']} epochs, {row['steps']:,} updates"),
         ("speed", f"{row['images_per_second']:,.0f} images/s in {row['precision']}"),
         ("network", f"{row['model']}, {quantity(row['params'])} parameters, {quantity(row['macs'])} multiply-adds"),
@@ -117,16 +113,21 @@ def show_result(result: api.Result) -> None:
         ("run", str(result.run_dir)),
     ]
     print_table("Finished" if row["complete"] else "Stopped at train.max_steps: this run is incomplete", rows)
-    print(
-        f"\nNext: pictorch eval {result.run_dir}\n"
-        f"      pictorch predict {result.run_dir} IMAGE...\n"
-        f"      pictorch train train.seed={row['seed'] + 1}    (one run is an anecdote; report the median of 3)\n"
-        f"      pictorch recipes"
+    run_dir = shlex.quote(str(result.run_dir))
+    say(
+        f"\nNext: pictorch eval {run_dir}\n"
+        f"      pictorch predict {run_dir} IMAGE...\n"
+        f"      pictorch train --config {run_dir}/config.yaml train.seed={row['seed'] + 1}\n"
+        f"One run is an anecdote: report the median of 3. `pictorch recipes` lists what else there is to train."
     )
+
+
+def validation(row: dict[str, Any]) -> str:
+    return f"{row['val_top1']:.2f}%, at best {row['best_val_top1']:.2f}% (epoch {row['best_epoch']})"
 
 
 def print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     table = Table(title=title, title_justify="left", show_header=False)
     for name, value in rows:
-        table.add_row(name, value)
-    Console(soft_wrap=False).print(table)
+        table.add_row(name, Text(value, overflow="fold"))
+    show(table)

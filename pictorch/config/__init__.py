@@ -2,6 +2,7 @@
 
 from pictorch.config.errors import OptionError, UserError, nearest
 from pictorch.config.explain import ConfigError, locate
+from pictorch.config.files import dump
 from pictorch.config.load import Loaded, load
 from pictorch.config.schema import Config, config_hash, differences, to_dict
 
@@ -13,6 +14,7 @@ __all__ = [
     "UserError",
     "config_hash",
     "differences",
+    "dump",
     "load",
     "locate",
     "nearest",

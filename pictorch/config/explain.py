@@ -1,7 +1,6 @@
 """A configuration's mistakes, a line each: `place: key: what is wrong, what was expected, the nearest right thing`."""
 
 import re
-from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -20,9 +19,17 @@ class ConfigError(UserError):
 
 def explain_all(error: ValidationError, tree: dict[str, Any], origins: Origins) -> ConfigError:
     """Return pydantic's error as a ConfigError; `tree` is what was validated, `origins` where each key was written."""
-    # A list with a bad item is reported a second time as too short, though it is not empty.
-    details = [d for d in error.errors() if not (d["type"] == "too_short" and d["input"])]
-    return ConfigError("\n".join(dict.fromkeys(explain(d, tree, origins) for d in details)))
+    lines: dict[str, list[str]] = {}
+    for detail in error.errors():
+        # A list with a bad item is reported a second time as too short, though it is not empty.
+        if not (detail["type"] == "too_short" and detail["input"]):
+            key = written_key([str(part) for part in detail["loc"]])
+            lines.setdefault(key, []).append(explain(detail, tree, origins))
+            # A key of several types is reported once for each of them.
+            if len(lines[key]) > 1 and key in known_keys() and "tuple" not in str(known_keys()[key]):
+                got = plain(detail["input"])
+                lines[key] = [f"{place_of(key, origins)}{key}: expected {expected(key, detail)}, got {got}"]
+    return ConfigError("\n".join(line for of_key in lines.values() for line in of_key))
 
 
 def explain(error: ErrorDetails, tree: dict[str, Any], origins: Origins) -> str:
@@ -86,17 +93,13 @@ def written_key(parts: list[str]) -> str:
 
 def place_of(key: str, origins: Origins) -> str:
     """Return `file:line: ` of a key, of the nearest block above it, or of a key below it; "" for a default."""
-    for prefix in prefixes(key):
-        if prefix in origins:
-            return f"{origins[prefix]}: "
+    above = key
+    while above:
+        if above in origins:
+            return f"{origins[above]}: "
+        above = above.rpartition(".")[0]
     below = [place for other, place in origins.items() if other.startswith(f"{key}.")]
     return f"{below[-1]}: " if below else ""
-
-
-def prefixes(key: str) -> Iterator[str]:
-    while key:
-        yield key
-        key = key.rpartition(".")[0]
 
 
 def near_key(key: str, tree: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def describe(annotation: Any) -> str:
     """Return an annotation in the words of a user: `int`, `'A' or 'B'`, `a list of bool`, `int or null`."""
     arguments = get_args(annotation)
     if get_origin(annotation) is Annotated:
-        return describe(arguments[0])
+        return describe(arguments[0]) + bounds(arguments[1:])
     if annotation is type(None):
         return "null"
     if get_origin(annotation) is Literal:
@@ -51,3 +51,10 @@ def describe(annotation: Any) -> str:
     if arguments:
         return "a list of " + describe(arguments[0])
     return str(annotation)
+
+
+def bounds(metadata: tuple[Any, ...]) -> str:
+    """Return the limits that pydantic fields among an annotation's metadata set, as ` above 0` or ` of at least 0`."""
+    words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
+    limits = [limit for field in metadata for limit in getattr(field, "metadata", [])]
+    return "".join(f" {words[k]} {getattr(limit, k):g}" for limit in limits for k in words if hasattr(limit, k))

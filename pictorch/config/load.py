@@ -4,25 +4,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from pictorch.config import recipes
 from pictorch.config.errors import UserError
 from pictorch.config.explain import ConfigError, Origins, block_keys, explain_all, place_of
-from pictorch.config.schema import Config
+from pictorch.config.files import Layer, parse_value, read_yaml, shown
+from pictorch.config.schema import Config, Train
 
 COMMAND_LINE = "command line"
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
-
-
-class Layer(NamedTuple):
-    """One source of values: nested dicts, and for each dotted key the place it was written."""
-
-    tree: dict[str, Any]
-    origins: Origins
 
 
 @dataclass(frozen=True)
@@ -75,66 +68,6 @@ def read_chain(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
     return [*read_chain(beside, (*seen, path)), layer]
 
 
-class YamlLoader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but `1e-3` is a number."""
-
-
-YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def read_yaml(path: Path) -> Layer:
-    """Return one YAML file as a layer. Raises ConfigError for what is not a file, not YAML, or says a key twice."""
-    name = shown(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{name}: cannot read this configuration: {reason}") from None
-    loader = YamlLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return Layer({}, {})
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{name}:1: expected `key: value` lines, got {text.strip()[:40]!r}")
-        origins: Origins = {}
-        return Layer(plain_mapping(loader, node, name, "", origins), origins)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{name}{where}: this is not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: this is not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
-
-
-def plain_mapping(
-    loader: YamlLoader, node: yaml.MappingNode, name: str, prefix: str, origins: Origins
-) -> dict[str, Any]:
-    """Return a mapping node as a dict of plain values and note the line of every key."""
-    tree: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key, line = key_node.value, f"{name}:{key_node.start_mark.line + 1}"
-        if key in tree:
-            raise ConfigError(
-                f"{line}: {prefix}{key}: this key stands here a second time; the first is {origins[prefix + key]}"
-            )
-        origins[prefix + key] = line
-        if isinstance(value_node, yaml.MappingNode):
-            tree[key] = plain_mapping(loader, value_node, name, f"{prefix}{key}.", origins)
-        else:
-            tree[key] = frozen(loader.construct_object(value_node, deep=True))
-    return tree
-
-
-def frozen(value: Any) -> Any:
-    """Return the value with lists as tuples, as the frozen schema holds them."""
-    return tuple(frozen(v) for v in value) if isinstance(value, list) else value
-
-
 def parse_overrides(tokens: Sequence[str]) -> Layer:
     """Return `a.b=v` and `a.b v` tokens as a layer. Raises ConfigError for a token that is neither."""
     tree: dict[str, Any] = {}
@@ -154,10 +87,9 @@ def parse_overrides(tokens: Sequence[str]) -> Layer:
                 raise ConfigError(f"{COMMAND_LINE}: {key}: no value is given for it; write {key}=value")
             text = following
         try:
-            value = frozen(yaml.load(text, Loader=YamlLoader))
-        except yaml.YAMLError as error:
-            problem = getattr(error, "problem", None) or str(error)
-            raise ConfigError(f"{COMMAND_LINE}: {key}: {text!r} is not a YAML value: {problem}") from None
+            value = parse_value(text)
+        except ValueError as error:
+            raise ConfigError(f"{COMMAND_LINE}: {key}: {text!r} is not a YAML value: {error}") from None
         put(tree, key, value)
         origins[key] = COMMAND_LINE
     return Layer(tree, origins)
@@ -184,15 +116,15 @@ def merge(tree: dict[str, Any], origins: Origins, layer: Layer, notes: list[str]
     epochs = epochs_of(tree)
     lay_over(tree, layer.tree)
     origins.update(layer.origins)
-    if tree.get("schedule") and epochs and epochs_of(tree) and epochs != epochs_of(tree):
-        scale_schedule(tree["schedule"], epochs_of(tree) / epochs, layer, notes)
+    if tree.get("schedule") and epochs != epochs_of(tree):
+        scale_schedule(tree["schedule"], epochs, epochs_of(tree), layer, notes)
 
 
 def epochs_of(tree: dict[str, Any]) -> int:
-    """Return `train.epochs` as far as it is known and valid, else 0."""
+    """Return `train.epochs`, or its default as long as there is no valid one."""
     train = tree.get("train")
     epochs = train.get("epochs") if isinstance(train, dict) else None
-    return epochs if isinstance(epochs, int) and epochs > 0 else 0
+    return epochs if type(epochs) is int and epochs > 0 else Train().epochs
 
 
 def lay_over(below: dict[str, Any], above: dict[str, Any]) -> None:
@@ -224,17 +156,17 @@ def drop_foreign_options(tree: dict[str, Any], block: str, layer: Layer, notes: 
         notes.append(f"{place}: {block}.name is now {name!r}, so {listed} of the recipe no longer apply")
 
 
-def scale_schedule(schedule: dict[str, Any], ratio: float, layer: Layer, notes: list[str]) -> None:
-    """Stretch what the schedule counts in epochs by `ratio`, but for what `layer` gives itself."""
+def scale_schedule(schedule: dict[str, Any], old: int, new: int, layer: Layer, notes: list[str]) -> None:
+    """Stretch what the schedule counts in epochs from `old` to `new`, but for what `layer` gives itself."""
     if not isinstance(schedule, dict) or schedule.get("scale") is False:
         return
     for key in ("milestones_epochs", "warmup_epochs"):
-        old = schedule.get(key)
-        numbers = old if isinstance(old, tuple) else (old,)
+        given = schedule.get(key)
+        numbers = given if isinstance(given, tuple) else (given,)
         if f"schedule.{key}" in layer.origins or not all(type(n) in (int, float) and n > 0 for n in numbers):
             continue
-        scaled = tuple(n * ratio for n in numbers)
-        schedule[key] = scaled if isinstance(old, tuple) else scaled[0]
+        scaled = tuple(n * new / old for n in numbers)
+        schedule[key] = scaled if isinstance(given, tuple) else scaled[0]
         was, now = (", ".join(f"{n:g}" for n in ns) for ns in (numbers, scaled))
         notes.append(f"schedule.{key}: {was} became {now} with train.epochs (schedule.scale=false keeps it)")
 
@@ -262,11 +194,3 @@ def validate(tree: dict[str, Any], origins: Origins) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise explain_all(error, tree, origins) from None
-
-
-def shown(path: Path) -> str:
-    """Return a path as short as it can be read: relative to here where that is shorter."""
-    try:
-        return path.resolve().relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return path.as_posix()

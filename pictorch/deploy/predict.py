@@ -30,7 +30,7 @@ class Predictor:
 
     def __init__(self, run_dir: Path) -> None:
         run = runs.open(run_dir)
-        self.model, self.metadata = weights.unpack(run.weights)
+        self.model, self.metadata = weights.load(run.weights)
 
     def __call__(self, images: Sequence[Path | Image.Image], *, top_k: int = 5) -> list[Prediction]:
         """Return a Prediction for each image (a file or a Pillow image), in order.
@@ -46,13 +46,13 @@ class Predictor:
     def predict_batch(self, images: Sequence[Path | Image.Image], top_k: int) -> list[Prediction]:
         batch = torch.stack([self.prepare(image) for image in images])
         with torch.inference_mode():
-            ranked = self.model(batch).softmax(dim=1).sort(dim=1, descending=True, stable=True)
+            logits = self.model(batch)
+        classes = logits.argsort(dim=1, descending=True, stable=True)[:, :top_k]
+        probabilities = logits.softmax(dim=1).gather(1, classes)
         names = self.metadata["classes"]
         return [
-            Prediction(str(getattr(image, "filename", image)), tuple(names[k] for k in classes), tuple(probabilities))
-            for image, classes, probabilities in zip(
-                images, ranked.indices[:, :top_k].tolist(), ranked.values[:, :top_k].tolist(), strict=True
-            )
+            Prediction(str(getattr(image, "filename", image)), tuple(names[k] for k in ks), tuple(ps))
+            for image, ks, ps in zip(images, classes.tolist(), probabilities.tolist(), strict=True)
         ]
 
     def prepare(self, source: Path | Image.Image) -> Tensor:

@@ -1,5 +1,6 @@
 """Config -> everything a run is made of. The only place, beside the command line, that knows `Config`."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from pictorch.config import Config, Loaded, OptionError, UserError, locate
 from pictorch.data.loader import ResidentLoader
 from pictorch.data.split import split, subset
 from pictorch.data.streams import generator
-from pictorch.engine import precision
+from pictorch.engine import precision, trackers
 from pictorch.models.complexity import Complexity, count
 from pictorch.optim import schedules
 
@@ -35,6 +36,17 @@ class Job:
     precision: precision.Precision
     threads: int
 
+    def process_settings(self) -> AbstractContextManager[None]:
+        """Return the context in which the job's steps are to run."""
+        deterministic = self.config.train.deterministic
+        return precision.process_settings(self.device, threads=self.threads, deterministic=deterministic)
+
+    @property
+    def updates(self) -> int:
+        """The updates of the whole run."""
+        whole = self.config.train.epochs * len(self.train_loader)
+        return min(whole, self.config.train.max_steps or whole)
+
     @property
     def classes(self) -> tuple[str, ...]:
         return self.dataset.spec.classes
@@ -53,6 +65,7 @@ def check(loaded: Loaded) -> None:
     except OptionError as error:
         raise locate(error, "model", loaded.origins) from None
     precision.choose_device(config.train.device)
+    trackers.check(config.track.tensorboard)
 
 
 def create_model(config: Config, spec: data.DatasetSpec) -> nn.Module:
@@ -66,14 +79,12 @@ def create_model(config: Config, spec: data.DatasetSpec) -> nn.Module:
     )
 
 
-def build(config: Config) -> Job:
-    """Open the data, build the network from the seed, and return the Job. Raises UserError for the user's mistakes."""
+def build(config: Config, *, threads: int | None = None, precise: str | None = None) -> Job:
+    """Open the data, build the network from the seed, and return the Job. Raises UserError for the user's mistakes.
+
+    `threads` and `precise` are those of an earlier session of the same run; None chooses them by the configuration.
+    """
     device = precision.choose_device(config.train.device)
-    if config.train.deterministic:
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-    else:
-        torch.backends.cudnn.benchmark = True
     dataset = data.open(config.data.name, root=data.root(config.data.dir))
     train, val = training_parts(config, dataset.train)
     train_loader = ResidentLoader(
@@ -110,8 +121,10 @@ def build(config: Config) -> Job:
         optimizer=optimizer,
         schedule=schedule,
         device=device,
-        precision=precision.choose(config.train.precision, device),
-        threads=precision.choose_threads(config.train.threads, step_macs=complexity.macs * config.train.batch_size),
+        precision=precision.choose(precise or config.train.precision, device),
+        threads=precision.choose_threads(
+            threads or config.train.threads, step_macs=complexity.macs * config.train.batch_size
+        ),
     )
 
 

@@ -12,17 +12,28 @@ from pictorch import runs
 from pictorch.config import UserError
 
 FORMAT = 1
-KEYS = frozenset({"format", "config_hash", "epoch", "step", "model", "optimizer", "meter", "best", "seconds"})
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "format": int,
+    "config_hash": str,
+    "seed": int,
+    "epoch": int,
+    "step": int,
+    "model": dict,
+    "optimizer": dict,
+    "meter": dict,
+    "best": (dict, type(None)),
+    "seconds": dict,
+}
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is truncated, foreign, or of another run."""
+    """A checkpoint that is truncated, damaged, foreign, or of another run."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint atomically; `state` has all of KEYS but `format`."""
+    """Write a checkpoint atomically; `state` has all of TYPES' keys but `format`."""
     state = {"format": FORMAT, **state}
-    assert state.keys() == KEYS
+    assert state.keys() == TYPES.keys()
     buffer = io.BytesIO()
     torch.save(state, buffer)
     runs.write(path, buffer.getvalue())
@@ -30,12 +41,13 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     """Return the checkpoint with its tensors on the CPU. Raises CheckpointError naming the file."""
-    then = f"nothing was changed; to train from the start again, delete {path.name} and resume once more"
+    then = "nothing was changed; to train from the start again, delete the run's .ckpt files and resume once more"
     damaged = f"{path}: this checkpoint is truncated or damaged"
     try:
-        # The directory of the archive stands at its end: a file cut anywhere has none.
-        if not zipfile.is_zipfile(path):
-            raise CheckpointError(f"{damaged} ({path.stat().st_size:,} bytes); {then}")
+        # torch does not check the sums that the archive holds of its parts: a flipped bit would go on unnoticed.
+        with zipfile.ZipFile(path) as archive:
+            if part := archive.testzip():
+                raise CheckpointError(f"{damaged} (in its part {part}); {then}")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read this checkpoint: {error.strerror or error}") from None
@@ -43,9 +55,12 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: this checkpoint holds something else than tensors and plain values and was not read; {then}"
         ) from None
-    except (RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
+    except CheckpointError:
+        raise
+    # Damage ends in exceptions of zipfile, zlib, pickle or torch, according to where it is.
+    except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise CheckpointError(f"{damaged} ({reason}); {then}") from None
-    if not isinstance(state, dict) or not state.keys() >= KEYS - {"meter"} or state["format"] != FORMAT:
+        raise CheckpointError(f"{damaged} ({path.stat().st_size:,} bytes: {reason}); {then}") from None
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in TYPES.items()):
         raise CheckpointError(f"{path}: this file is not a checkpoint of pictorch (format {FORMAT}); {then}")
     return state

@@ -49,8 +49,8 @@ def code_version() -> dict[str, str | None]:
     source = hashlib.sha256(content).hexdigest()
     commit = git("rev-parse", "HEAD", cwd=package) if (package.parent / ".git").exists() else None
     if commit is not None:
-        diff = git("diff", "HEAD", cwd=package) or ""
-        dirty = hashlib.sha256(diff.encode()).hexdigest() if diff else None
+        diff = git("diff", "--no-ext-diff", "--no-color", "HEAD", cwd=package)
+        dirty = hashlib.sha256(diff.encode("utf-8", "surrogateescape")).hexdigest() if diff else None
     else:
         built = package / "commit.txt"
         commit, _, changed = built.read_text().strip().partition("-") if built.is_file() else (None, "", "")
@@ -61,10 +61,10 @@ def code_version() -> dict[str, str | None]:
 def git(*arguments: str, cwd: Path) -> str | None:
     """Return what a git command prints, or None where git or the repository does not answer."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.decode("utf-8", "surrogateescape").strip()
 
 
 def cpu_name() -> str:

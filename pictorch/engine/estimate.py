@@ -20,13 +20,11 @@ WARM_UP, MEASURED = 3, 8
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of the first step (with any compilation), of a later one, of an evaluation batch, of the whole run; and
-    the most memory that was held."""
+    """Seconds of the first step (with any compilation), of a later one, of the whole run; and the most memory held."""
 
     updates: int
     first_step_seconds: float
     step_seconds: float
-    evaluation_batch_seconds: float
     run_seconds: float
     images_per_second: float
     peak_memory_bytes: int
@@ -52,14 +50,13 @@ def estimate(job: Job) -> Estimate:
             seconds(lambda images=batch.images: job.model(images), job.device)  # type: ignore[misc]
             for batch in islice(evaluation_loader.epoch(0), 3)
         ]
-    updates = min(train.epochs * len(loader), train.max_steps or train.epochs * len(loader))
+    updates = job.updates
     step_seconds, batch_seconds = statistics.median(steps[WARM_UP:]), statistics.median(timed)
     evaluations = -(-updates // len(loader) // train.eval_every_epochs)
     return Estimate(
         updates=updates,
         first_step_seconds=steps[0],
         step_seconds=step_seconds,
-        evaluation_batch_seconds=batch_seconds,
         run_seconds=updates * step_seconds + evaluations * len(evaluation_loader) * batch_seconds,
         images_per_second=train.batch_size / step_seconds,
         peak_memory_bytes=peak_memory_bytes(job.device),

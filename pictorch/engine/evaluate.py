@@ -1,7 +1,6 @@
 """One evaluation: a network, every image of a loader once, in eval mode, and what is said of it."""
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from pictorch import data, metrics
 from pictorch.config import load
 from pictorch.data.loader import ResidentLoader
 from pictorch.engine.build import evaluation_loader
+from pictorch.engine.interrupt import Stop
 from pictorch.engine.precision import Precision, choose, choose_device
 from pictorch.models import weights
 from pictorch.runs import RunDir
@@ -95,11 +95,11 @@ def evaluate(
     classes: tuple[str, ...],
     dataset: str,
     precision: Precision,
-    after_batch: Callable[[], None] = lambda: None,
+    stop: Stop | None = None,
 ) -> Evaluation:
     """Return the network's answers on every image of the loader. The network is left in the mode it was in.
 
-    `after_batch` is called after every batch and may raise to break off.
+    Raises StopRequested after a batch in which `stop` was set.
     """
     was_training = model.training
     model.eval()
@@ -110,7 +110,8 @@ def evaluate(
                 logits = model(batch.images).to(torch.float32)
                 losses = F.cross_entropy(logits, batch.labels, reduction="none")
                 answers.append((batch.labels, *metrics.ranked(logits, 5), losses))
-                after_batch()
+                if stop is not None:
+                    stop.check()
     finally:
         model.train(was_training)
     labels, ranked, probabilities, losses = (torch.cat(column).cpu() for column in zip(*answers, strict=True))
@@ -119,7 +120,7 @@ def evaluate(
 
 def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluation:
     """Return the answers of the run's saved weights on the test images, in the precision that the run asked for."""
-    model, metadata = weights.unpack(run.weights)
+    model, metadata = weights.load(run.weights)
     config = load(run.config).config
     place = choose_device(device)
     dataset = data.open(config.data.name, root=data.root(data_dir or config.data.dir))

@@ -7,6 +7,7 @@ so the state to save is small, and a resumed run is the uninterrupted one, bit f
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def fit(job: Job, run: RunDir, *, progress: Progress) -> tuple[Evaluation, State
     train = job.config.train
     state = restore(job, run)
     runs.rewind_metrics(run, state.epoch)
-    listeners = trackers.create(run.tensorboard, tensorboard=job.config.track.tensorboard, first_epoch=state.epoch + 1)
+    tracking = trackers.create(run.tensorboard, tensorboard=job.config.track.tensorboard, first_epoch=state.epoch + 1)
     forward = compiled(job)
     evaluation = None
     try:
@@ -75,8 +76,9 @@ def fit(job: Job, run: RunDir, *, progress: Progress) -> tuple[Evaluation, State
                     save(job, run, state)
                     raise
                 row = finish_epoch(job, run, state, evaluation)
-                for listener in (progress, *listeners):
-                    listener.epoch(row)
+                progress.epoch(row)
+                for tracker in tracking:
+                    tracker.epoch(row)
             if train.select == "best-val":
                 job.model.load_state_dict(checkpoint.load(run.best_checkpoint)["model"])
             if job.val_loader is not None or evaluation is None:
@@ -84,14 +86,16 @@ def fit(job: Job, run: RunDir, *, progress: Progress) -> tuple[Evaluation, State
     except StopRequested:
         raise Interrupted(f"stopped on request; continue with `pictorch train --resume {run.path}`") from None
     finally:
-        for listener in listeners:
-            listener.close()
+        for tracker in tracking:
+            tracker.close()
     return evaluation, state
 
 
 def over(job: Job, state: State) -> bool:
-    """Return whether all of the run's steps are done."""
-    return state.epoch == job.config.train.epochs or state.step == job.config.train.max_steps
+    """Return whether all of the run's epochs, or its `max_steps` and the epoch that they end in, are done."""
+    return state.epoch == job.config.train.epochs or (
+        state.step == job.config.train.max_steps and not state.meter.steps
+    )
 
 
 def one_epoch(
@@ -100,18 +104,18 @@ def one_epoch(
     """Train what is left of the epoch under way, then evaluate if it is due."""
     train, loader = job.config.train, job.train_loader
     clock = time.perf_counter()
-    for batch in loader.epoch(state.epoch, start_batch=state.step - state.epoch * len(loader)):
-        torch.manual_seed(generator(train.seed, "step", state.step).initial_seed())
+    batches = loader.epoch(state.epoch, start_batch=state.step - state.epoch * len(loader))
+    for batch in islice(batches, train.max_steps and train.max_steps - state.step):
+        seed_network(job.device, generator(train.seed, "step", state.step).initial_seed())
         lr = job.config.optim.lr * job.schedule(state.step)
         loss, logits = train_step(forward, job.optimizer, batch, lr=lr, precision=job.precision)
         state.meter.add(loss, logits, batch.labels)
         state.step += 1
         state.epoch_seconds, clock = state.epoch_seconds + time.perf_counter() - clock, time.perf_counter()
         if progress.due():
+            refuse_divergence(job, run, state)
             progress.step(snapshot(job, state, lr))
         stop.check()
-        if state.step == train.max_steps:
-            break
     refuse_divergence(job, run, state)  # waits for the device, so that the clock counts all of its work
     state.epoch_seconds += time.perf_counter() - clock
     last = state.epoch + 1 == train.epochs or state.step == train.max_steps
@@ -124,18 +128,15 @@ def snapshot(job: Job, state: State, lr: float) -> Snapshot:
     """Return what a progress bar shows. Reads the device."""
     train, steps = job.config.train, len(job.train_loader)
     step = state.step - state.epoch * steps
-    total = min(train.epochs * steps, train.max_steps or train.epochs * steps)
-    numbers = state.meter.compute()
     return Snapshot(
         epoch=state.epoch + 1,
         epochs=train.epochs,
         step=step,
         steps=steps,
         lr=lr,
-        train_loss=numbers["train_loss"],
-        train_error=numbers["train_error"],
+        train_error=state.meter.compute()["train_error"],
         images_per_second=step * train.batch_size / state.epoch_seconds,
-        seconds_left=(total - state.step) * state.total_seconds / state.step,
+        seconds_left=(job.updates - state.step) * state.total_seconds / state.step,
     )
 
 
@@ -149,7 +150,7 @@ def evaluate_part(job: Job, part: str, stop: Stop) -> Evaluation:
         classes=job.classes,
         dataset=job.dataset.name,
         precision=job.precision,
-        after_batch=stop.check,
+        stop=stop,
     )
 
 
@@ -204,6 +205,7 @@ def save(job: Job, run: RunDir, state: State, *, path: Path | None = None) -> No
         path or run.last_checkpoint,
         {
             "config_hash": config_hash(job.config),
+            "seed": job.config.train.seed,
             "epoch": state.epoch,
             "step": state.step,
             "model": job.model.state_dict(),
@@ -221,20 +223,24 @@ def restore(job: Job, run: RunDir) -> State:
     if not run.last_checkpoint.exists():
         return state
     saved = checkpoint.load(run.last_checkpoint)
-    if saved["config_hash"] != config_hash(job.config):
+    of, ours = (saved["config_hash"], saved["seed"]), (config_hash(job.config), job.config.train.seed)
+    if of != ours:
         raise checkpoint.CheckpointError(
-            f"{run.last_checkpoint}: this checkpoint belongs to configuration {saved['config_hash']}, "
-            f"not to the {config_hash(job.config)} of {run.config}; nothing was changed"
+            f"{run.last_checkpoint}: this checkpoint belongs to configuration {of[0]} with seed {of[1]}, "
+            f"not to the {ours[0]} with seed {ours[1]} of {run.config}; nothing was changed"
         )
     try:
         job.model.load_state_dict(saved["model"])
         job.optimizer.load_state_dict(saved["optimizer"])
         state.meter.load_state_dict(saved["meter"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise checkpoint.CheckpointError(f"{run.last_checkpoint}: its tensors do not fit this run: {reason}") from None
-    state.epoch, state.step, state.best = saved["epoch"], saved["step"], saved["best"]
-    state.epoch_seconds, state.earlier_seconds = saved["seconds"]["epoch"], saved["seconds"]["total"]
+        state.epoch, state.step, state.best = saved["epoch"], saved["step"], saved["best"]
+        state.epoch_seconds, state.earlier_seconds = saved["seconds"]["epoch"], saved["seconds"]["total"]
+        assert 0 <= state.step - state.epoch * len(job.train_loader) <= len(job.train_loader) or over(job, state)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        reason = (str(error) or "its position is not one of the run's").splitlines()[0]
+        raise checkpoint.CheckpointError(
+            f"{run.last_checkpoint}: its content does not fit this run: {reason}"
+        ) from None
     return state
 
 
@@ -242,5 +248,17 @@ def compiled(job: Job) -> Callable[[Tensor], Tensor]:
     """Return the network's forward, through torch.compile where the configuration asks for it."""
     if not job.config.train.compile:
         return job.model
-    forward: Callable[[Tensor], Tensor] = torch.compile(job.model)
+    # Static shapes: with dynamic ones, which kernels run depends on the batch sizes seen before, and a resume has seen
+    # others than the uninterrupted run.
+    forward: Callable[[Tensor], Tensor] = torch.compile(job.model, dynamic=False)
     return forward
+
+
+def seed_network(device: torch.device, seed: int) -> None:
+    """Seed the generators that the network's own random layers draw from.
+
+    torch.manual_seed does the same for every back end and takes 180 microseconds a call; this takes one.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)

@@ -1,6 +1,7 @@
 """What a run computes on: device, threads, and float32 or bfloat16 autocast where the machine is faster with it."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -72,11 +73,20 @@ def choose_threads(requested: int | Literal["auto"], *, step_macs: int) -> int:
 
 
 @contextlib.contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Let torch use `number` CPU threads within an operation, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
+def process_settings(device: torch.device, *, threads: int, deterministic: bool) -> Iterator[None]:
+    """Set what torch keeps for the whole process, for the time of a run: threads, determinism, cuDNN's search."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    # cuBLAS reads this when it is first used; without it torch refuses its deterministic mode on CUDA.
+    if deterministic and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        torch.backends.cudnn.benchmark = before[2]

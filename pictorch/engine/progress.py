@@ -9,14 +9,13 @@ from pictorch.runs import RunDir
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a run within an epoch: counts, rates, and the running training loss and error (per cent)."""
+    """The state of a run within an epoch: counts, rates, and the running training error (per cent)."""
 
     epoch: int
     epochs: int
     step: int
     steps: int
     lr: float
-    train_loss: float
     train_error: float
     images_per_second: float
     seconds_left: float

@@ -1,5 +1,6 @@
 """What a finished run leaves: its result row, its predictions, its surest mistakes, its weights with all they need."""
 
+import datetime
 from typing import Any
 
 from pictorch import runs
@@ -17,8 +18,10 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation) -> d
 
     `train_seconds` counts evaluation and saving, as published training times do; `images_per_second` is training alone.
     """
-    env, best = runs.read_json(run.env), state.best
-    seconds = sum(row["seconds"] for row in runs.read_metrics(run))
+    env, rows = runs.read_json(run.env), runs.read_metrics(run)
+    env |= env["resumed"][-1] if env["resumed"] else {}
+    best = state.best or {}
+    last_val = 100 - rows[-1]["val_error"] if best else None
     return {
         "recipe": env["recipe"],
         "config_hash": config_hash(job.config),
@@ -36,16 +39,21 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation) -> d
         "test_top1": evaluation.top(1),
         "test_top5": evaluation.top(5),
         "test_loss": evaluation.loss,
-        "val_top1": best["val_top1"] if best else None,
-        "best_epoch": best["epoch"] if best else None,
+        "val_top1": best["val_top1"] if job.config.train.select == "best-val" else last_val,
+        "best_val_top1": best.get("val_top1"),
+        "best_epoch": best.get("epoch"),
         "train_seconds": state.total_seconds,
-        "images_per_second": state.step * job.train_loader.images_per_epoch / len(job.train_loader) / seconds,
+        "images_per_second": state.step
+        * job.train_loader.images_per_epoch
+        / len(job.train_loader)
+        / sum(row["seconds"] for row in rows),
         "peak_memory_bytes": peak_memory_bytes(job.device),
         "device": env["gpu"] or env["cpu"],
         "precision": job.precision.name,
         "torch": env["torch"],
         "commit": env["commit"],
         "data_checksum": job.dataset.checksum,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -67,4 +75,4 @@ def write_artefacts(job: Job, run: RunDir, evaluation: Evaluation) -> None:
         "test_error": evaluation.error,
         "config": to_dict(job.config),
     }
-    runs.write(run.weights, weights.pack(job.model, metadata))
+    runs.write(run.weights, weights.to_bytes(job.model, metadata))

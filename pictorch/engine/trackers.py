@@ -1,18 +1,9 @@
 """Where a run's rows go beside metrics.jsonl: a tracker has `epoch(row)` and `close()`, no training code knows more."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pictorch.config import UserError
-
-
-class Tracker(Protocol):
-    """A receiver of one row an epoch."""
-
-    def epoch(self, row: dict[str, Any]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class TensorBoard:
@@ -35,15 +26,22 @@ class TensorBoard:
         self.writer.close()
 
 
-def create(directory: Path, *, tensorboard: bool | Literal["auto"], first_epoch: int) -> Sequence[Tracker]:
-    """Return the trackers to use. Raises UserError when TensorBoard is asked for and tensorboardX is missing."""
+def check(tensorboard: bool | Literal["auto"]) -> None:
+    """Raise UserError when TensorBoard is asked for and tensorboardX is missing."""
+    if tensorboard is True:
+        try:
+            import tensorboardX  # noqa: F401
+        except ImportError:
+            raise UserError(
+                "track.tensorboard: tensorboardX is missing; `python -m pip install 'pictorch[tb]'`, or set it to false"
+            ) from None
+
+
+def create(directory: Path, *, tensorboard: bool | Literal["auto"], first_epoch: int) -> list[TensorBoard]:
+    """Return the trackers to use; "auto" takes TensorBoard where tensorboardX is installed."""
     if tensorboard is False:
         return []
     try:
         return [TensorBoard(directory, first_epoch=first_epoch)]
     except ImportError:
-        if tensorboard == "auto":
-            return []
-        raise UserError(
-            "track.tensorboard: tensorboardX is missing; `python -m pip install 'pictorch[tb]'`, or set it to false"
-        ) from None
+        return []

@@ -12,25 +12,26 @@ from pictorch import models
 from pictorch.config import OptionError, UserError
 
 
-def pack(model: nn.Module, metadata: dict[str, Any]) -> bytes:
-    """Return the file's content: the state of `model`, and `metadata` (each value as JSON).
+def to_bytes(model: nn.Module, metadata: dict[str, Any]) -> bytes:
+    """Return the file's content: the state of `model`, and `metadata` as one JSON object under the key "pictorch".
 
-    `unpack` needs the keys model, options, num_classes, in_channels and image_size among the metadata.
+    `load` needs the keys model, options, num_classes, in_channels and image_size among the metadata.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    return bytes(save(tensors, {key: json.dumps(value) for key, value in metadata.items()}))
+    # One key, because the format writes several in an order that changes from call to call.
+    return bytes(save(tensors, {"pictorch": json.dumps(metadata, sort_keys=True)}))
 
 
-def unpack(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Return the network in eval mode with its weights, on the CPU, and the metadata.
 
-    Raises UserError naming the file when it is missing, damaged, or was not written by `pack`.
+    Raises UserError naming the file when it is missing, damaged, or was not written by `to_bytes`.
     """
     if not path.is_file():
         raise UserError(f"{path}: there are no weights here; a run writes them when it is finished")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            metadata = json.loads((file.metadata() or {})["pictorch"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         model = models.create(
             metadata["model"],

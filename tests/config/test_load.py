@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from pictorch.config import ConfigError, UserError, config_hash, differences, load, recipes, to_dict
+from pictorch.config import ConfigError, UserError, config_hash, differences, dump, load, recipes, to_dict
 
 
 def write(path: Path, text: str) -> Path:
@@ -41,7 +40,7 @@ def test_every_recipe_loads_has_a_title_and_its_command(name: str) -> None:
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_dumped_configuration_is_the_same_configuration(name: str, tmp_path: Path) -> None:
     config = load(name, ["train.seed=7", "optim.lr=1e-3"]).config
-    again = load(write(tmp_path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))).config
+    again = load(write(tmp_path / "config.yaml", dump(to_dict(config)))).config
     assert again == config
     assert differences(config, again) == {}
     assert config_hash(again) == config_hash(config)
@@ -134,6 +133,12 @@ def test_the_hash_names_the_experiment_not_the_execution() -> None:
         ("schedule.warmup_epochs=99", "command line: schedule.warmup_epochs: 99 epochs of warm-up do not fit into"),
         ("track.tensorboard=3", "command line: track.tensorboard: expected true or false or 'auto', got 3"),
         ("model.name=3", "command line: model.name: expected text, got 3"),
+        ("train.threads=0", "command line: train.threads: expected a whole number above 0 or 'auto', got 0"),
+        ("train.seed=010", "command line: train.seed: expected a whole number, got '010'"),
+        ("train.seed=1:30", "command line: train.seed: expected a whole number, got '1:30'"),
+        ("data.name={[1]: 2}", "command line: data.name: '{[1]: 2}' is not a YAML value: found unhashable key"),
+        ("data.name=!!int abc", "command line: data.name: '!!int abc' is not a YAML value: invalid literal for int()"),
+        ("data.name=&a [*a]", "command line: data.name: '&a [*a]' is not a YAML value: maximum recursion depth"),
         ("train.epochs=[3", "command line: train.epochs: '[3' is not a YAML value: expected ',' or ']'"),
         ("--confg", "command line: --confg: unknown option"),
         ("train.epochs", "command line: train.epochs: no value is given for it; write train.epochs=value"),
@@ -152,7 +157,7 @@ def test_every_mistake_is_said_at_once() -> None:
 
 def test_multistep_says_what_it_needs() -> None:
     assert "schedule.milestones_epochs: this key is needed" in message("schedule.name=multistep")
-    assert "expected a list of a number, got 'a'" in message(
+    assert "expected a list of a number above 0, got 'a'" in message(
         "schedule.name=multistep", "schedule.milestones_epochs=[a]"
     )
     assert "expected rising epochs" in message("schedule.name=multistep", "schedule.milestones_epochs=[3,2]")
@@ -170,6 +175,10 @@ def test_multistep_says_what_it_needs() -> None:
         ("- a\n- b\n", "bad.yaml:1: expected `key: value` lines"),
         ("train: [\n", "bad.yaml:2: this is not valid YAML"),
         ("train:\n\tepochs: 3\n", "bad.yaml:2: this is not valid YAML"),
+        ("train: {[1]: 2}\n", "bad.yaml:1: expected a plain key"),
+        ("train: &t\n  seed: 1\noptim:\n  <<: *t\n", "bad.yaml:4: expected a plain key"),
+        ("train: {seed: !!int abc}\n", "bad.yaml: this is not valid YAML: invalid literal for int()"),
+        ("train: {seed: &a [*a]}\n", "bad.yaml:1: this is not valid YAML: found unconstructable recursive node"),
         ("extends: nowhere\n", "bad.yaml:1: extends: no recipe 'nowhere'"),
         ("extends: [a]\n", "bad.yaml:1: extends: expected the name of a recipe"),
         ("extends: bad\n", "bad.yaml: extends: the files extend each other in a circle"),
@@ -197,6 +206,27 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
         UserError, match=r"no recipe 'cifar10/resnet_preact_2'; did you mean 'cifar10/resnet_preact_20'"
     ):
         load("cifar10/resnet_preact_2")
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "010", "1:30", "2020-01-01", "yes", "null", "~", "0x10", ".5", "é ü", " a", "a: b", "+5"]
+)
+def test_text_survives_a_dump(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "dumped.yaml"
+    path.write_text(dump({"data": {"dir": text}}), encoding="utf-8")
+    assert load(path).config.data.dir == text
+
+
+@pytest.mark.parametrize("new", [7, 28, 50, 99, 100, 333])
+def test_scaled_milestones_are_exact_where_they_can_be(new: int) -> None:
+    config = load("cifar10/resnet_110", [f"train.epochs={new}"]).config
+    assert config.schedule.milestones_epochs == (80 * new / 160, 120 * new / 160)  # type: ignore[union-attr]
+
+
+def test_a_file_without_epochs_is_scaled_from_the_default(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "schedule: {name: multistep, milestones_epochs: [15]}\n")
+    assert load(path, ["train.epochs=60"]).config.schedule.milestones_epochs == (30,)  # type: ignore[union-attr]
+    assert load(path).notes == ()
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:

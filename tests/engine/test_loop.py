@@ -88,7 +88,7 @@ def test_saved_weights_evaluate_to_the_result(small_run: api.Result) -> None:
 
 def test_the_weights_file_explains_itself(small_run: api.Result) -> None:
     with safe_open(runs.open(small_run.run_dir).weights, framework="pt") as file:
-        metadata = {key: json.loads(value) for key, value in file.metadata().items()}
+        metadata = json.loads(file.metadata()["pictorch"])
     assert metadata["classes"] == [str(digit) for digit in range(10)]
     assert metadata["options"] == {"depth": 8, "base_channels": 8}
     assert metadata["config"]["train"]["epochs"] == 3
@@ -121,12 +121,32 @@ def test_a_validation_part_chooses_and_the_test_set_is_seen_once() -> None:
     assert all("val_error" in row and "test_error" not in row for row in rows)
     best = min(rows, key=lambda row: row["val_error"])
     assert result.row["best_epoch"] == best["epoch"]
-    assert result.row["val_top1"] == pytest.approx(100 - best["val_error"])
+    assert result.row["val_top1"] == result.row["best_val_top1"] == pytest.approx(100 - best["val_error"])
     kept = checkpoint.load(run.best_checkpoint)
     assert kept["step"] == best["step"]
     with safe_open(run.weights, framework="pt") as file:
         assert torch.equal(file.get_tensor("classifier.weight"), kept["model"]["classifier.weight"])
     assert api.evaluate(run.path).error == result.test_error
+
+
+def test_the_validation_figure_is_that_of_the_weights_that_are_tested() -> None:
+    result = api.train(small_config("data.val_fraction=0.2"), out=Path("run"))
+    rows = runs.read_metrics(runs.open(result.run_dir))
+    assert result.row["val_top1"] == pytest.approx(100 - rows[-1]["val_error"])
+    assert result.row["best_val_top1"] == pytest.approx(100 - min(row["val_error"] for row in rows))
+
+
+def test_the_weights_file_is_the_same_to_the_byte(small_run: api.Result) -> None:
+    again = api.train(small_config(), recipe="small", out=Path("again"))
+    assert runs.open(again.run_dir).weights.read_bytes() == runs.open(small_run.run_dir).weights.read_bytes()
+
+
+def test_the_process_is_left_as_it_was() -> None:
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    api.train(small_config("train.deterministic=true", "train.threads=2"), out=Path("run"))
+    after = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    assert after == before
+    assert runs.read_json(Path("run/env.json"))["threads"] == 2
 
 
 def test_the_validation_part_does_not_depend_on_the_seed() -> None:
@@ -238,11 +258,6 @@ def test_compile_trains_to_the_same_error_within_rounding(small_run: api.Result)
 
 
 def test_deterministic_mode_is_bitwise_the_same() -> None:
-    try:
-        one, two = (
-            api.train(small_config("train.deterministic=true"), out=Path(name)).run_dir for name in ("one", "two")
-        )
-    finally:
-        torch.use_deterministic_algorithms(False)
+    one, two = (api.train(small_config("train.deterministic=true"), out=Path(name)).run_dir for name in ("one", "two"))
     first, second = (checkpoint.load(runs.open(path).last_checkpoint)["model"] for path in (one, two))
     assert all(torch.equal(first[key], second[key]) for key in first)

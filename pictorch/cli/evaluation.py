@@ -1,16 +1,13 @@
-"""`pictorch eval` and `pictorch predict`: a finished run at work."""
+"""`pictorch eval`: a finished run on the test images."""
 
 import json
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pictorch import api, runs
-from pictorch.config import UserError
+from pictorch.cli.text import show
 
 WIDEST_MATRIX = 20
 
@@ -35,7 +32,6 @@ def evaluate(run_dir: str, *, data_dir: str | None, device: str, as_json: bool) 
             )
         )
         return
-    console = Console()
     trained_on = runs.read_json(runs.open(Path(run_dir)).env).get("dataset")
     if trained_on != answers.dataset:
         print(f"note: the run was trained on {trained_on}, these files are {answers.dataset}")
@@ -49,37 +45,14 @@ def evaluate(run_dir: str, *, data_dir: str | None, device: str, as_json: bool) 
         table.add_column(name, justify="right")
     for row in answers.per_class():
         figures = ["-" if row[key] is None else f"{row[key]:.2f}" for key in ("recall", "precision", "f1")]
-        table.add_row(row["class"], f"{row['images']:,}", *figures)
-    console.print(table)
+        table.add_row(escape(row["class"]), f"{row['images']:,}", *figures)
+    show(table)
     if len(answers.classes) > WIDEST_MATRIX:
         print(f"The confusion matrix has {len(answers.classes)} rows; --json prints it.")
         return
     matrix = Table("", title="Confusion matrix: rows are true classes, columns answers", title_justify="left")
     for name in answers.classes:
-        matrix.add_column(name[:6], justify="right", no_wrap=True)
+        matrix.add_column(escape(name[:6]), justify="right", no_wrap=True)
     for name, counts in zip(answers.classes, answers.confusion.tolist(), strict=True):
-        matrix.add_row(name, *(str(count) if count else "." for count in counts))
-    console.print(matrix)
-
-
-def predict(run_dir: str, files: Sequence[str], *, top_k: int, as_json: bool) -> None:
-    """Print names and probabilities for image files; bad files are named and skipped, and end with status 2."""
-    from pictorch.deploy.predict import Predictor
-
-    predictor = Predictor(Path(run_dir))
-    bad = 0
-    for file in files:
-        try:
-            [prediction] = predictor([Path(file)], top_k=top_k)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            bad += 1
-            continue
-        if as_json:
-            print(json.dumps(asdict(prediction)))
-            continue
-        print(prediction.source)
-        for name, probability in zip(prediction.classes, prediction.probabilities, strict=True):
-            print(f"  {100 * probability:6.2f}%  {name}")
-    if bad:
-        raise UserError(f"{bad} of {len(files)} files could not be read")
+        matrix.add_row(escape(name), *(str(count) if count else "." for count in counts))
+    show(matrix)
