@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import pictorch
+from pictorch import api
 from pictorch.config import recipes
 from pictorch.config.explain import known_keys
 from pictorch.config.schema import EXECUTION_KEYS
@@ -78,3 +79,16 @@ def test_counts_in_the_page_of_networks() -> None:
         )
         found, previous = found + 1, name
     assert found == 11
+
+
+def test_the_sample_in_the_readme_is_what_the_command_prints(
+    small_run: api.Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Line by line but for the numbers: same words, same order."""
+    from pictorch.cli.training import show_result
+
+    show_result(small_run)
+    words = [re.findall(r"[A-Za-z]{3,}", line)[:1] for line in capsys.readouterr().out.splitlines()]
+    sample = read("README.md").partition("<!-- sample -->")[2].partition("<!-- /sample -->")[0]
+    shown = [re.findall(r"[A-Za-z]{3,}", line)[:1] for line in sample.partition("Finished")[2].splitlines()]
+    assert shown[1:-1] == words[1:]
