@@ -1,6 +1,7 @@
 """Record the commit in the wheel, so that a run of the installed package can name the code that made it."""
 
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ class CommitHook(BuildHookInterface):  # type: ignore[misc]
             return
         if not (root / ".git").exists():
             return
-        note = Path(self.directory) / "commit.txt"
-        note.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = tempfile.TemporaryDirectory()
+        note = Path(self.folder.name) / "commit.txt"
         note.write_text(described.stdout)
         build_data["force_include"][str(note)] = "pictorch/commit.txt"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if hasattr(self, "folder"):
+            self.folder.cleanup()

@@ -31,7 +31,8 @@ class Loaded:
 def load(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Loaded:
     """Return the complete configuration of a recipe name, a YAML file's Path, or (None) the default recipe.
 
-    `overrides` are `a.b=value`, or `a.b` followed by `value`; values are YAML. Raises ConfigError.
+    `overrides` are `a.b=value`, or `a.b` followed by `value`; values are YAML. Raises UserError for an
+    unknown recipe, ConfigError for every mistake in what it holds.
     """
     if source is None:
         source = recipes.DEFAULT

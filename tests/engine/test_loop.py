@@ -251,6 +251,7 @@ def test_config_yaml_is_complete(small_run: api.Result) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch's own compiler
 def test_compile_trains_to_the_same_error_within_rounding(small_run: api.Result) -> None:
     result = api.train(small_config("train.compile=true"), out=Path("run"))
     rows = [runs.read_metrics(runs.open(path))[0] for path in (small_run.run_dir, result.run_dir)]

@@ -248,6 +248,7 @@ def test_ctrl_c_at_the_last_of_max_steps(step: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch's own compiler
 @pytest.mark.parametrize("drop_last", ["true", "false"])
 def test_a_compiled_run_resumes_to_the_same_bits(drop_last: str) -> None:
     overrides = ("train.compile=true", f"data.drop_last={drop_last}", "train.epochs=2", "data.fraction=0.4")
