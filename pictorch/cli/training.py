@@ -30,6 +30,11 @@ def train(
     dry_run: bool,
 ) -> None:
     """Run the command. `words` are an optional recipe, then overrides."""
+    for option, value in {"--config": config, "--resume": resume, "--out": out, "--data-dir": data_dir}.items():
+        if value == "":
+            raise UserError(
+                f"{COMMAND_LINE}: {option}: expected a path, got an empty text (a variable that is not set?)"
+            )
     source, overrides = recipe_and_overrides(words)
     if source and config:
         raise UserError(f"give either the recipe {source!r} or --config {config}, not both")

@@ -106,6 +106,8 @@ def near_key(key: str, tree: dict[str, Any]) -> str:
     """Return the hint for an unknown key: why it is none here, or the nearest keys of its block or of all."""
     known = known_keys()
     block, _, leaf = key.rpartition(".")
+    if key in known and key.partition(".")[0] not in tree:
+        return f"; keys are nested: `{block}:` on a line, `{leaf}:` indented below it"
     if key in known:
         name = tree[block].get("name")
         return f" of {block} {name!r}; its keys: {', '.join(sorted(block_keys(block, name)))}"

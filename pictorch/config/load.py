@@ -42,6 +42,8 @@ def load(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Loa
     origins: Origins = {}
     for layer in (*read_chain(path), parse_overrides(overrides)):
         merge(tree, origins, layer, notes)
+    if isinstance(tree.get("schedule"), dict):
+        tree["schedule"].setdefault("name", Config().schedule.name)
     config = validate(tree, origins)
     check(config, origins)
     return Loaded(config, origins, tuple(notes), path.stem if isinstance(source, Path) else source)
@@ -103,7 +105,10 @@ def put(tree: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(tree.get(block), dict):
             tree[block] = {}
         tree = tree[block]
-    tree[leaf] = value
+    if isinstance(value, dict) and isinstance(tree.get(leaf), dict):
+        lay_over(tree[leaf], value)
+    else:
+        tree[leaf] = value
 
 
 def merge(tree: dict[str, Any], origins: Origins, layer: Layer, notes: list[str]) -> None:

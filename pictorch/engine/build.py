@@ -70,6 +70,9 @@ def check(loaded: Loaded) -> None:
 
 def create_model(config: Config, spec: data.DatasetSpec) -> nn.Module:
     """Return the configured network for a data set's classes, channels and image size."""
+    for option in ("num_classes", "in_channels", "image_size"):
+        if option in config.model.options:
+            raise OptionError(config.model.name, option, f"the data set {spec.name!r} decides this; leave it out")
     return models.create(
         config.model.name,
         num_classes=len(spec.classes),

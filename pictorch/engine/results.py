@@ -21,7 +21,7 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation) -> d
     env, rows = runs.read_json(run.env), runs.read_metrics(run)
     env |= env["resumed"][-1] if env["resumed"] else {}
     best = state.best or {}
-    last_val = 100 - rows[-1]["val_error"] if best else None
+    last_val = 100 - rows[-1].get("val_error", float("nan")) if best else None
     return {
         "recipe": env["recipe"],
         "config_hash": config_hash(job.config),
@@ -46,7 +46,7 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation) -> d
         "images_per_second": state.step
         * job.train_loader.images_per_epoch
         / len(job.train_loader)
-        / sum(row["seconds"] for row in rows),
+        / max(1e-9, sum(row.get("seconds", 0.0) for row in rows)),
         "peak_memory_bytes": peak_memory_bytes(job.device),
         "device": env["gpu"] or env["cpu"],
         "precision": job.precision.name,

@@ -172,6 +172,8 @@ def test_lists() -> None:
         (["train", "--confg", "x.yaml"], "--confg: unknown option; did you mean --config?"),
         (["train", "--config", "none.yaml"], "none.yaml: cannot read this configuration: No such file"),
         (["train", "a", "--config", "b.yaml"], "give either the recipe 'a' or --config b.yaml, not both"),
+        (["train", "--resume", ""], "--resume: expected a path, got an empty text"),
+        (["train", "model.num_classes=5"], "command line: model.num_classes: the data set 'digits' decides this"),
         (["train", "--resume", "nowhere"], "nowhere: there is no such run directory"),
         (["train", "--resume", "x", "--out", "y"], "--resume continues a run in its own directory"),
         (["train", *QUICK, "--out", "/proc/run"], "/proc/run: cannot write here"),

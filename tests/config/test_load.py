@@ -57,6 +57,15 @@ def test_an_override_makes_a_block_that_was_off() -> None:
     assert config.augment.crop.padding == 2
 
 
+def test_a_block_on_the_command_line_is_laid_over_not_put_in_place() -> None:
+    config = load(None, ["train.seed=7", "train={epochs: 1}"]).config
+    assert (config.train.seed, config.train.epochs) == (7, 1)
+
+
+def test_a_schedule_without_a_name_is_the_default_one(tmp_path: Path) -> None:
+    assert load(write(tmp_path / "a.yaml", "schedule: {warmup_epochs: 5}\n")).config.schedule.name == "cosine"
+
+
 def test_later_layers_win(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", "train: {epochs: 5, seed: 1}\noptim: {lr: 0.5}\n")
     write(tmp_path / "sub/b.yaml", "extends: ../a\ntrain:\n  seed: 2\n")
@@ -175,6 +184,7 @@ def test_multistep_says_what_it_needs() -> None:
         ("- a\n- b\n", "bad.yaml:1: expected `key: value` lines"),
         ("train: [\n", "bad.yaml:2: this is not valid YAML"),
         ("train:\n\tepochs: 3\n", "bad.yaml:2: this is not valid YAML"),
+        ("train.epochs: 2\n", "bad.yaml:1: train.epochs: unknown key; keys are nested: `train:` on a line"),
         ("train: {[1]: 2}\n", "bad.yaml:1: expected a plain key"),
         ("train: &t\n  seed: 1\noptim:\n  <<: *t\n", "bad.yaml:4: expected a plain key"),
         ("train: {seed: !!int abc}\n", "bad.yaml: this is not valid YAML: invalid literal for int()"),
