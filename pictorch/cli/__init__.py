@@ -1,5 +1,7 @@
 """The `pictorch` command. Every command imports what it needs when it runs, so that `--help` answers at once."""
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -112,4 +114,8 @@ def recipes(
 
 def main() -> None:
     """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is shown escaped; it is no reason to lose a run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="pictorch")
