@@ -1,11 +1,11 @@
 """How commands end: 0 done, 2 a mistake of the user's (one message, no traceback), 1 a failure of ours, 130 stopped."""
 
 import functools
-import os
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from pictorch.cli.text import close_output
 from pictorch.config.errors import UserError
 
 P = ParamSpec("P")
@@ -27,7 +27,7 @@ def exits(command: Callable[P, R]) -> Callable[P, R]:
             sys.exit(130)
         except BrokenPipeError:
             # The reader of a list went away (`| head`): nothing is wrong, and nothing more can be printed.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            close_output()
             sys.exit(0)
 
     return guarded
