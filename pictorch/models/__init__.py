@@ -8,9 +8,9 @@ Every network takes images [N, in_channels, H, W] and returns logits [N, num_cla
 the last layer. A family is one module with `create` and `VARIANTS`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -22,9 +22,26 @@ from pictorch.models.layers import check_positive
 
 __all__ = ["ModelSpec", "create", "list_models", "resolve", "summary"]
 
-_FAMILIES: dict[str, ModuleType] = {"resnet": resnet, "resnet_preact": resnet_preact}
+
+class Family(NamedTuple):
+    """A kind of network: the function that builds it, its named variants, its paper, and options it is built with."""
+
+    create: Callable[..., nn.Module]
+    variants: Mapping[str, dict[str, object]]
+    paper: str
+    defaults: Mapping[str, object] = MappingProxyType({})
+
+
+def _family(module: ModuleType) -> Family:
+    return Family(module.create, module.VARIANTS, str(module.__doc__).split("\n", 1)[0])
+
+
+_FAMILIES: dict[str, Family] = {
+    "resnet": _family(resnet),
+    "resnet_preact": _family(resnet_preact),
+}
 _VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
-    name: (family, options) for family, module in _FAMILIES.items() for name, options in module.VARIANTS.items()
+    name: (family, options) for family, entry in _FAMILIES.items() for name, options in entry.variants.items()
 }
 
 
@@ -56,7 +73,7 @@ def create(
 
 def list_models(pattern: str = "*") -> list[str]:
     """Return the families, each followed by its named variants, that match a shell pattern ("resnet_preact*")."""
-    names = [n for family, module in _FAMILIES.items() for n in (family, *module.VARIANTS)]
+    names = [n for family, entry in _FAMILIES.items() for n in (family, *entry.variants)]
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
@@ -65,7 +82,7 @@ def summary(name: str) -> str:
     if name in _VARIANTS:
         family, options = _VARIANTS[name]
         return f"{family} with {', '.join(f'{option}={value}' for option, value in options.items())}"
-    return str(_FAMILIES[resolve(name).family].__doc__).split("\n", 1)[0]
+    return _FAMILIES[resolve(name).family].paper
 
 
 def resolve(name: str, options: Mapping[str, object] | None = None) -> ModelSpec:
@@ -87,7 +104,7 @@ def resolve(name: str, options: Mapping[str, object] | None = None) -> ModelSpec
     for option, value in fixed.items():
         if options.get(option) not in (None, value):
             raise OptionError(name, option, f"{name} has {value!r}, got {options[option]!r}; {family!r} takes others")
-    return ModelSpec(family, {**options, **fixed})
+    return ModelSpec(family, {**_FAMILIES[family].defaults, **options, **fixed})
 
 
 def _suggestion(name: str) -> str:

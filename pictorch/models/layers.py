@@ -17,6 +17,9 @@ ShortcutType = Literal["A", "B"]
 AsPublished = Literal["seed1", "seed2", "seed3"]
 
 EXPANSION = 4
+# Beyond it lies no network but a slip of the finger, which would end in a full memory or in hours of building layers.
+LARGEST = 100_000
+DEEPEST = 10_000
 
 # 1512.03385, table 1
 IMAGENET_UNITS: dict[int, tuple[BlockType, tuple[int, ...]]] = {
@@ -115,6 +118,8 @@ def _units(
             raise OptionError(owner, "depth", f"layout 'imagenet'{of} has {_listed(valid)}, got {depth}")
         return valid[depth]
 
+    if depth > DEEPEST:
+        raise OptionError(owner, "depth", f"expected at most {DEEPEST:,} layers, got {depth:.3g}")
     block_type = block_type or "basic"
     per_unit = {"basic": 6, "bottleneck": 9}
     step = per_unit.pop(block_type)
@@ -137,10 +142,12 @@ def _listed(depths: Iterable[int]) -> str:
 
 
 def check_positive(owner: str, **values: object) -> None:
-    """Raise OptionError for the first value that is not a whole number of at least 1."""
+    """Raise OptionError for the first value that is not a whole number from 1 to LARGEST."""
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise OptionError(owner, name, f"expected a whole number of at least 1, got {value!r}")
+        if value > LARGEST:
+            raise OptionError(owner, name, f"expected a whole number of at most {LARGEST:,}, got {value:.3g}")
 
 
 def check_image_size(owner: str, image_size: int, halvings: int, what: str) -> None:
@@ -208,8 +215,9 @@ class ShortcutA(nn.Module):
 class Classifier(nn.Module, ABC):
     """Abstract: images [N, C, H, W] -> features [N, feature_dim, h, w] -> logits [N, num_classes].
 
-    A family sets `feature_dim` and `classifier` and writes `forward_features`; features are the last map before
-    global average pooling, with all its activations applied.
+    A family sets `feature_dim` and `classifier`, its last layer, and writes `forward_features`; features are the last
+    map before global average pooling, with all its activations applied. A family with more than pooling before the
+    last layer has a `forward_head` of its own.
     """
 
     feature_dim: int
@@ -231,6 +239,6 @@ class Classifier(nn.Module, ABC):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer by a freshly drawn one for `num_classes`, of the same device and dtype."""
         check_positive(type(self).__name__, num_classes=num_classes)
-        weight = self.classifier.weight
-        self.classifier = nn.Linear(self.feature_dim, num_classes, device=weight.device, dtype=weight.dtype)
+        last = self.classifier
+        self.classifier = nn.Linear(last.in_features, num_classes, device=last.weight.device, dtype=last.weight.dtype)
         initialise(self.classifier)
