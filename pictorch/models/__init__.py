@@ -2,6 +2,7 @@
 
     create("resnet", depth=110)        a family with its options
     create("resnet_110", num_classes=100)        a named variant: options under a name
+    create("my_package.nets:MyNet")              a user's own, and timm's as "timm:NAME" (`foreign`)
 
 Every network takes images [N, in_channels, H, W] and returns logits [N, num_classes]; `forward_features` and
 `forward_head` are its two halves, `feature_dim` the channels between them, and `reset_classifier(num_classes)` replaces
@@ -10,6 +11,7 @@ the last layer. A family is one module with `create` and `VARIANTS`.
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from torch import nn
 
 from pictorch.config.errors import OptionError, nearest
 from pictorch.config.keywords import check_keywords
-from pictorch.models import resnet, resnet_preact
+from pictorch.models import foreign, resnet, resnet_preact
 from pictorch.models.layers import check_positive
 
 __all__ = ["ModelSpec", "create", "list_models", "resolve", "summary"]
@@ -65,10 +67,8 @@ def create(
     """
     spec = resolve(name, options)
     check_positive(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
-    model: nn.Module = _FAMILIES[spec.family].create(
-        num_classes=num_classes, in_channels=in_channels, image_size=image_size, **spec.options
-    )
-    return model
+    create_one = partial(foreign.create, name) if foreign.is_foreign(name) else _FAMILIES[spec.family].create
+    return create_one(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **spec.options)
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -88,10 +88,14 @@ def summary(name: str) -> str:
 def resolve(name: str, options: Mapping[str, object] | None = None) -> ModelSpec:
     """Return the family that `name` stands for with `options` and the variant's own merged, names and types checked.
 
-    Raises OptionError for an unknown name or option, a value of the wrong type, and an option that contradicts the
-    variant (`resnet_110` with depth 20); whether the values go together is for `create` to say.
+    A network of somebody else's is its own family. Raises OptionError for an unknown name or option, a value of the
+    wrong type, and an option that contradicts the variant (`resnet_110` with depth 20); whether the values go together
+    is for `create` to say.
     """
     options = dict(options or {})
+    if foreign.is_foreign(str(name)):
+        foreign.check(name, options)
+        return ModelSpec(name, options)
     if name not in _FAMILIES and name not in _VARIANTS:
         raise OptionError(str(name), None, f"unknown model{_suggestion(str(name))}")
     family, fixed = _VARIANTS.get(name, (name, {}))

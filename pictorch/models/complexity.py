@@ -48,7 +48,14 @@ def layers(model: nn.Module, *, in_channels: int, image_size: int) -> list[Layer
     A layer is a module without children; identities and empty sequences are left out. A layer called twice has two
     rows, its parameters in the first. Modules that hold parameters outside the called layers follow, without a shape.
     """
-    clone = _meta_copy(model)
+    try:
+        return _layers(_meta_copy(model), in_channels, image_size, "meta")
+    # A network of somebody else's may look at the values that it computes, which the meta device has none of.
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return _layers(copy.deepcopy(model).to("cpu").eval(), in_channels, image_size, "cpu")
+
+
+def _layers(clone: nn.Module, in_channels: int, image_size: int, device: str) -> list[Layer]:
     names = {module: name for name, module in clone.named_modules()}
     rows: list[Layer] = []
     counted: set[Tensor] = set()
@@ -68,12 +75,34 @@ def layers(model: nn.Module, *, in_channels: int, image_size: int) -> list[Layer
         if not any(module.children()) and not isinstance(module, nn.Identity | nn.Sequential):
             module.register_forward_hook(record)
     dtype = next((p.dtype for p in clone.parameters() if p.is_floating_point()), torch.float32)
-    with torch.no_grad(), torch.device("meta"):
-        clone(torch.empty(1, in_channels, image_size, image_size, dtype=dtype))
+    with torch.no_grad(), torch.device(device):
+        clone(torch.zeros(1, in_channels, image_size, image_size, dtype=dtype))
     for module in names:
         if any(p.requires_grad and p not in counted for p in module.parameters(recurse=False)):
             add(module, (), 0)
     return rows
+
+
+def activation_bytes(model: nn.Module, *, in_channels: int, image_size: int, batch_size: int = 128) -> int:
+    """Return the bytes that a float32 training forward on `batch_size` images keeps for its backward pass.
+
+    They are counted where autograd saves them, each piece of memory once, weights and buffers left out. It is what
+    grows with the batch; a step takes more for a moment, for gradients and for what a kernel works on.
+    """
+    clone = _meta_copy(model).train()
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.device("meta"):
+        graph = clone(torch.zeros(batch_size, in_channels, image_size, image_size))
+    for tensor in chain(clone.parameters(), clone.buffers()):
+        kept.pop(tensor.untyped_storage()._cdata, None)
+    del graph
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def _meta_copy(model: nn.Module) -> nn.Module:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pictorch.models import create
-from pictorch.models.complexity import Complexity, Layer, count, layers
+from pictorch.models.complexity import Complexity, Layer, activation_bytes, count, layers
 
 
 class Toy(nn.Module):
@@ -90,3 +90,28 @@ def test_the_table_of_a_residual_network():
     assert rows[-1] == Layer("classifier", "Linear", (7,), 64 * 7 + 7, 64 * 7)
     assert Layer("stages.1.0.shortcut", "ShortcutA", (32, 16, 16), 0, 0) in rows
     assert not {row.type for row in rows} & {"Identity", "Sequential", "ResidualUnit"}
+
+
+def test_activations_counted_by_hand():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(8 * 25, 5)
+    )
+    # The images, the convolution's output, the ReLU's (which the linear layer reads as well), 8 means and deviations.
+    expected = 4 * (6 * 3 * 25 + 6 * 8 * 25 + 6 * 8 * 25 + 2 * 8)
+    assert activation_bytes(model, in_channels=3, image_size=5, batch_size=6) == expected
+
+
+def test_activations_of_a_network_grow_with_the_batch_alone():
+    with torch.device("meta"):
+        model = create("resnet_20")
+    sizes = [activation_bytes(model, in_channels=3, image_size=32, batch_size=n) for n in (1, 2, 3)]
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 1_400_000
+    assert sizes[0] == activation_bytes(create("resnet_20").eval(), in_channels=3, image_size=32, batch_size=1)
+
+
+def test_activations_leave_the_network_as_it_is():
+    model = create("resnet_20").eval()
+    before = copy.deepcopy(model.state_dict())
+    activation_bytes(model, in_channels=3, image_size=32)
+    assert not model.training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())

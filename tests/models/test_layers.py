@@ -111,7 +111,7 @@ def test_the_shortcut_follows_layout_and_units():
             "depth: layout 'imagenet' with block_type 'bottleneck' has 50, 101, 152, got 34",
         ),
         ({"depth": 20, "base_channels": 0}, "base_channels: expected a whole number of at least 1, got 0"),
-        ({"depth": 20, "base_channels": 10**23}, "base_channels: expected a whole number of at most 100,000, got 1e+23"),
+        ({"depth": 20, "base_channels": 10**23}, "expected a whole number of at most 100,000, got 1e+23"),
         ({"depth": 6 * 10**12 + 2}, "depth: expected at most 10,000 layers, got 6e+12"),
         (
             {"depth": 11, "block_type": "bottleneck", "width_per_group": -1},
