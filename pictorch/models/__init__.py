@@ -11,7 +11,6 @@ the last layer. A family is one module with `create` and `VARIANTS`.
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from torch import nn
 from pictorch.config.errors import OptionError, nearest
 from pictorch.config.keywords import check_keywords
 from pictorch.models import foreign, resnet, resnet_preact
+from pictorch.models.init import Undrawn
 from pictorch.models.layers import check_positive
 
 __all__ = ["ModelSpec", "create", "list_models", "resolve", "summary"]
@@ -67,8 +67,11 @@ def create(
     """
     spec = resolve(name, options)
     check_positive(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
-    create_one = partial(foreign.create, name) if foreign.is_foreign(name) else _FAMILIES[spec.family].create
-    return create_one(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **spec.options)
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    if foreign.is_foreign(name):
+        return foreign.create(name, **sizes, **spec.options)
+    with Undrawn():
+        return _FAMILIES[spec.family].create(**sizes, **spec.options)
 
 
 def list_models(pattern: str = "*") -> list[str]:

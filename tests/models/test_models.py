@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from pictorch import models
 from pictorch.config.errors import OptionError, UserError
 from pictorch.models import create, list_models, resolve
+from pictorch.models.init import Undrawn
 
 CASES = {
     "resnet basic A": ("resnet", {"depth": 8}),
@@ -176,6 +178,22 @@ def test_stacked_networks_under_vmap(case, images):
     together = torch.vmap(one)(parameters, buffers)
     for i, network in enumerate(networks):
         torch.testing.assert_close(together[i], network(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_nothing_stays_undrawn(case, monkeypatch):
+    """Every weight that Undrawn leaves alone is drawn by the family itself: here they are NaN until then."""
+
+    def spoil(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is nn.init.kaiming_uniform_:
+            return (kwargs["tensor"] if "tensor" in kwargs else args[0]).data.fill_(float("nan"))
+        return func(*args, **kwargs)
+
+    monkeypatch.setattr(Undrawn, "__torch_function__", spoil)
+    name, options = case
+    for key, parameter in create(name, **options).named_parameters():
+        assert parameter.isfinite().all(), key
 
 
 # The registry
