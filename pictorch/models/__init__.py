@@ -22,7 +22,7 @@ from pictorch.models import foreign, resnet, resnet_preact
 from pictorch.models.init import Undrawn
 from pictorch.models.layers import check_positive
 
-__all__ = ["ModelSpec", "create", "list_models", "resolve", "summary"]
+__all__ = ["Family", "ModelSpec", "create", "families", "list_models", "resolve", "summary"]
 
 
 class Family(NamedTuple):
@@ -78,6 +78,11 @@ def list_models(pattern: str = "*") -> list[str]:
     """Return the families, each followed by its named variants, that match a shell pattern ("resnet_preact*")."""
     names = [n for family, entry in _FAMILIES.items() for n in (family, *entry.variants)]
     return [name for name in names if fnmatchcase(name, pattern)]
+
+
+def families() -> Mapping[str, Family]:
+    """Return the families by name, in the order in which they are listed."""
+    return MappingProxyType(_FAMILIES)
 
 
 def summary(name: str) -> str:

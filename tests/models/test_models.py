@@ -268,4 +268,4 @@ def test_options_that_create_supplies_are_not_options():
 
 
 def test_the_public_names():
-    assert set(models.__all__) == {"ModelSpec", "create", "list_models", "resolve", "summary"}
+    assert set(models.__all__) == {"Family", "ModelSpec", "create", "families", "list_models", "resolve", "summary"}
