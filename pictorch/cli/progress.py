@@ -1,6 +1,7 @@
 """What a run looks like while it runs: a live bar on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,11 +15,13 @@ from pictorch.runs import RunDir
 
 SECONDS_BETWEEN_REDRAWS = 0.25
 SECONDS_BETWEEN_LINES = 30.0
+NARROWEST_BAR = 8
 
 
 def create() -> progress.Progress:
-    """Return the bar for a terminal, the lines for anything else."""
-    return Bar() if Console().is_terminal else Lines()
+    """Return the bar for a terminal that can redraw a line, the lines for anything else."""
+    console = Console()
+    return Bar() if console.is_terminal and not console.is_dumb_terminal else Lines()
 
 
 class Lines:
@@ -38,7 +41,7 @@ class Lines:
 
     def step(self, snapshot: Snapshot) -> None:
         at = f"epoch {snapshot.epoch}/{snapshot.epochs} step {snapshot.step}/{snapshot.steps}"
-        say(f"{at}: {describe(snapshot)}")
+        say(f"{at}: {', '.join(figures(snapshot))}")
         self.shown = time.perf_counter()
 
     def epoch(self, row: dict[str, Any]) -> None:
@@ -53,7 +56,7 @@ class Lines:
 
 
 class Bar:
-    """A live bar over the whole run, redrawn a few times a second."""
+    """A live bar over the whole run, redrawn a few times a second; it is there from the first step on."""
 
     def note(self, text: str) -> None:
         say(f"note: {text}")
@@ -61,33 +64,43 @@ class Bar:
     def start(self, job: Job, run: RunDir) -> None:
         introduce(job, run)
         self.epochs = job.config.train.epochs
-        self.text, self.tested = "starting", ""
+        self.left, self.tested = "", list[str]()
         self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"),
+            TextColumn("{task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[text]}"),
             refresh_per_second=4,
+            expand=True,
         )
-        self.task = self.bar.add_task("", total=job.updates, epoch=f"1/{self.epochs}", text=self.text)
-        self.bar.start()
+        self.task = self.bar.add_task("", total=job.updates, epoch="", text="")
         self.shown = 0.0
 
     def due(self) -> bool:
         return time.perf_counter() - self.shown >= SECONDS_BETWEEN_REDRAWS
 
     def step(self, snapshot: Snapshot) -> None:
-        self.text = describe(snapshot)
-        self.draw((snapshot.epoch - 1) * snapshot.steps + snapshot.step, snapshot.epoch)
+        error, speed, self.left, lr = figures(snapshot)
+        parts = [error, speed, self.left, *self.tested, lr]
+        self.draw((snapshot.epoch - 1) * snapshot.steps + snapshot.step, snapshot.epoch, parts)
         self.shown = time.perf_counter()
 
     def epoch(self, row: dict[str, Any]) -> None:
         for key in ("val_error", "test_error"):
             if key in row:
-                self.tested = f", {key.removesuffix('_error')} error {row[key]:.2f}%"
-        self.draw(row["step"], row["epoch"])
+                self.tested = [f"{key.removesuffix('_error')} {row[key]:.2f}%"]
+        parts = [f"error {row['train_error']:.2f}%", f"{row['images_per_second']:,.0f} images/s"]
+        over = row["step"] == self.bar.tasks[0].total
+        self.draw(row["step"], row["epoch"], [*parts, *([] if over else [self.left]), *self.tested])
 
-    def draw(self, completed: int, epoch: int) -> None:
-        self.bar.update(self.task, completed=completed, epoch=f"{epoch}/{self.epochs}", text=self.text + self.tested)
+    def draw(self, completed: int, epoch: int, parts: Sequence[str]) -> None:
+        """Show the bar with as many of the `parts`, the most important first, as fit beside it."""
+        at = f"epoch {epoch}/{self.epochs}"
+        room = self.bar.console.width - len(f"{at}  100% ") - NARROWEST_BAR
+        texts = (", ".join(parts[:n]) for n in range(len(parts) + 1))
+        text = max((text for text in texts if len(text) <= room), key=len, default="")
+        self.bar.update(self.task, completed=completed, epoch=at, text=text)
+        self.bar.start()
 
     def close(self) -> None:
         self.bar.stop()
@@ -96,11 +109,13 @@ class Bar:
 ERRORS = ("train_error", "val_error", "test_error")
 
 
-def describe(snapshot: Snapshot) -> str:
-    """Return the running error, learning rate, speed and time left."""
+def figures(snapshot: Snapshot) -> tuple[str, str, str, str]:
+    """Return the running error, the speed, the time left and the learning rate, as text."""
     return (
-        f"error {snapshot.train_error:.2f}%, lr {snapshot.lr:.4g}, "
-        f"{snapshot.images_per_second:,.0f} images/s, {duration(snapshot.seconds_left)} left"
+        f"error {snapshot.train_error:.2f}%",
+        f"{snapshot.images_per_second:,.0f} images/s",
+        f"{duration(snapshot.seconds_left)} left",
+        f"lr {snapshot.lr:.4g}",
     )
 
 

@@ -7,11 +7,16 @@ from rich.console import Console, RenderableType
 
 
 def say(text: str) -> None:
-    """Print a line at once. When nobody reads any more (`| head`), print nothing, but go on: a run is worth more."""
+    """Print a line at once. When nobody reads any more (`| head`), or it cannot be written, go on: a run is worth more.
+
+    What could not be written is tried again with the next line, and at the end by `finish_output`.
+    """
     try:
         print(text, flush=True)
     except BrokenPipeError:
         close_output()
+    except OSError:
+        pass
 
 
 def show(table: RenderableType) -> None:
@@ -25,6 +30,18 @@ def show(table: RenderableType) -> None:
 def close_output() -> None:
     """Send what is printed from now on nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def finish_output() -> None:
+    """Write out what is still held back, or say why that cannot be and end with status 1."""
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        close_output()
+    except OSError as error:
+        close_output()
+        print(f"error: standard output: cannot write here: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
 
 
 def duration(seconds: float) -> str:
