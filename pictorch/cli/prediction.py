@@ -19,6 +19,8 @@ def predict(run_dir: str, files: Sequence[str], *, top_k: int, as_json: bool) ->
         try:
             [prediction] = predictor([Path(file)], top_k=top_k)
         except UserError as error:
+            if len(files) == 1:
+                raise
             print(f"error: {error}", file=sys.stderr)
             bad += 1
             continue

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pictorch import api, runs
+from pictorch.cli.paths import option_path
 from pictorch.cli.progress import create as create_progress
 from pictorch.cli.progress import describe_device
 from pictorch.cli.text import duration, quantity, say, show, size
-from pictorch.config import Config, Loaded, UserError, dump, to_dict
+from pictorch.config import Config, Loaded, UserError, dump, recipes, to_dict
+from pictorch.config.explain import known_keys
 from pictorch.config.load import COMMAND_LINE
 
 OPTIONS = ("--config", "--resume", "--out", "--data-dir", "--dry-run", "--help")
@@ -30,11 +33,8 @@ def train(
     dry_run: bool,
 ) -> None:
     """Run the command. `words` are an optional recipe, then overrides."""
-    for option, value in {"--config": config, "--resume": resume, "--out": out, "--data-dir": data_dir}.items():
-        if value == "":
-            raise UserError(
-                f"{COMMAND_LINE}: {option}: expected a path, got an empty text (a variable that is not set?)"
-            )
+    config, resume = option_path("--config", config), option_path("--resume", resume)
+    out, data_dir = option_path("--out", out), option_path("--data-dir", data_dir)
     source, overrides = recipe_and_overrides(words)
     if source and config:
         raise UserError(f"give either the recipe {source!r} or --config {config}, not both")
@@ -65,13 +65,54 @@ def recipe_of(loaded: Loaded, config: str | None) -> str:
 
 
 def recipe_and_overrides(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
-    """Return the recipe (a name or a YAML file; None when the first word is an override already) and the rest."""
-    for word in words:
-        if word.startswith("--") and (close := get_close_matches(word.partition("=")[0], OPTIONS, n=1)):
-            raise UserError(f"{COMMAND_LINE}: {word}: unknown option; did you mean {close[0]}?")
+    """Return the recipe (a name or a YAML file; None when the first word is an override already) and the rest.
+
+    Raises UserError for an unknown option, and for a word that names something else than a recipe or is misplaced.
+    """
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        if re.match("--?[A-Za-z]", word):
+            raise UserError(
+                f"{COMMAND_LINE}: {word.partition('=')[0]}: unknown option{nearest_option(word, following)}"
+            )
     first = words[0] if words else ""
     is_override = "=" in first or (re.fullmatch(r"\w+(\.\w+)+", first) and not first.endswith((".yaml", ".yml")))
-    return (None, words) if not first or is_override else (first, words[1:])
+    source, overrides = (None, words) if not first or is_override else (first, words[1:])
+    if source:
+        refuse_other_names(source)
+    for word in overrides:
+        if word in recipes.names():
+            also = f", and {source} is one already" if source else ""
+            raise UserError(f"{COMMAND_LINE}: {word}: a recipe is the first word after `pictorch train`{also}")
+    return source, overrides
+
+
+def refuse_other_names(source: str) -> None:
+    """Raise UserError when what stands for a recipe is a folder of recipes, or a network."""
+    from pictorch.models import list_models
+
+    inside = [name for name in recipes.names() if name.startswith(f"{source.rstrip('/')}/")]
+    if inside:
+        raise UserError(f"{source} is a folder of recipes; its recipes: {', '.join(inside)}")
+    if source in list_models():
+        raise UserError(f"{source} is a network, not a recipe; to train it on digits, write model.name={source}")
+
+
+def nearest_option(word: str, following: str) -> str:
+    """Return the hint for an unknown option: the nearest one, or the setting that its name stands for."""
+    option, equals, value = word.partition("=")
+    keys: dict[str, list[str]] = {}
+    for key in known_keys():
+        block, _, leaf = key.rpartition(".")
+        for name in (key, block if leaf == "name" else leaf):
+            keys.setdefault(name, []).append(key)
+    known = {name.strip("-").replace("_", "-"): name for name in (*OPTIONS, *keys)}
+    close = get_close_matches(option.strip("-").replace("_", "-"), known, n=1)
+    if not close:
+        return "; a setting is written key=value, for example train.epochs=2; `pictorch train --dry-run` lists them"
+    if known[close[0]] in OPTIONS:
+        return f"; did you mean {known[close[0]]}?"
+    value = value if equals else "" if following.startswith("-") else following
+    return "; a setting is written " + " or ".join(f"{key}={value or '...'}" for key in keys[known[close[0]]])
 
 
 def show_estimate(config: Config) -> None:

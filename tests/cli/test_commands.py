@@ -1,13 +1,16 @@
 """The commands as a user types them: output, exit status, and one clear message for a mistake."""
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import shlex
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -45,7 +48,7 @@ def test_help_answers_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     seconds = []
-    for words in (["--help"], ["train", "--help"], ["eval", "--help"], ["predict", "--help"], ["recipes", "--help"]):
+    for words in (["--help"], ["train", "-h"], ["eval", "-h"], ["predict", "--help"], ["recipes", "-h"], ["-h"]):
         started = time.perf_counter()
         done = pictorch(*words)
         seconds.append(time.perf_counter() - started)
@@ -71,12 +74,12 @@ def test_train_prints_plain_lines_a_result_and_what_to_do_next() -> None:
     assert row["recipe"] == "digits/resnet_preact_8"
 
 
-def test_train_draws_a_live_bar_on_a_terminal() -> None:
+def on_a_terminal(columns: int, term: str, *words: str) -> str:
+    """Return what the command shows on a terminal of this width, without the codes that move the cursor."""
     master, slave = pty.openpty()
-    command = [sys.executable, "-m", "pictorch", "train", *SMALL, "train.epochs=30", "--out", "run"]
-    process = subprocess.Popen(
-        command, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm", "COLUMNS": "140"}
-    )
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")} | {"TERM": term}
+    process = subprocess.Popen([sys.executable, "-m", "pictorch", *words], stdout=slave, stderr=slave, env=env)
     os.close(slave)
     shown = b""
     while process.poll() is None or select.select([master], [], [], 0)[0]:
@@ -87,9 +90,60 @@ def test_train_draws_a_live_bar_on_a_terminal() -> None:
                 break
     os.close(master)
     assert process.wait() == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert re.search(r"epoch \d+/30 .*error \d+\.\d\d%, lr [\d.e-]+, [\d,]+ images/s, .* left", text)
-    assert "test error" in text
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "first", "last"),
+    [
+        (
+            140,
+            r"error \d+\.\d\d%, [\d,]+ images/s, .* left, lr [\d.e-]+",
+            r"error \d+\.\d\d%, [\d,]+ images/s, test \d+\.\d\d%",
+        ),
+        (80, r"error \d+\.\d\d%, [\d,]+ images/s, .* left", r"error \d+\.\d\d%, [\d,]+ images/s, test \d+\.\d\d%"),
+        (40, r"error \d+\.\d\d%", r"error \d+\.\d\d%"),
+    ],
+)
+def test_train_draws_a_live_bar_that_fits_the_terminal(columns: int, first: str, last: str) -> None:
+    shown = on_a_terminal(columns, "xterm", "train", *SMALL, "train.epochs=12", "--out", "run")
+    frames = [line for line in shown.splitlines() if line.startswith("epoch ")]
+    assert re.match(rf"epoch 1/12 ━{{5,}} +\d+% {first}", frames[0].replace("╸", "━").replace("╺", "━"))
+    assert re.match(rf"epoch 12/12 ━{{5,}} 100% {last} *$", frames[-1])
+    assert max(map(len, frames)) <= columns
+
+
+def test_a_terminal_that_cannot_redraw_gets_lines() -> None:
+    shown = on_a_terminal(80, "dumb", "train", *QUICK, "--out", "run")
+    assert re.search(r"^epoch 1: error train [\d.]+%, test [\d.]+%, loss", shown, re.MULTILINE)
+    assert "━━━━━" not in shown.replace(shown[shown.index("Finished") :], "")
+
+
+def test_lists_are_wrapped_on_a_terminal_only() -> None:
+    assert max(map(len, on_a_terminal(60, "xterm", "recipes").splitlines())) <= 60
+    assert re.search(r"^cifar10/resnet_110 .*batch 128$", pictorch("recipes").stdout, re.MULTILINE)
+
+
+def test_ctrl_c_within_an_import_ends_with_one_line() -> None:
+    """The signal comes while torch is being imported, and then everything it raises is lost in there."""
+    code = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "torch._C":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                while True: pass
+            except KeyboardInterrupt as error:
+                raise ImportError("a broken torch") from error
+sys.meta_path.insert(0, Finder())
+from pictorch.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "--dry-run"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_train_writes_under_runs_by_default() -> None:
@@ -148,6 +202,7 @@ def test_lists() -> None:
     assert "resnet_110" in names
     assert all(name.startswith("resnet_1") for name in names)
     assert json.loads(pictorch("recipes", "digits/*", "--json").stdout)[0]["name"] == "digits/resnet_preact_8"
+    assert len(json.loads(pictorch("recipes", "cifar10", "--json").stdout)) >= 3
     assert "no network matches 'resnett*'" in refused("models", "resnett*")
     assert "no recipe matches 'cfiar*'" in refused("recipes", "cfiar*")
 
@@ -169,6 +224,8 @@ def test_lists() -> None:
         ),
         (["train", "data.name=digit"], "command line: data.name:"),
         (["train", "train.batch_size=5000"], "5,000"),
+        (["train", "digits/resnet_preact_8", "--batch-size", "64"], "a setting is written train.batch_size=64"),
+        (["train", "--out", "--dry-run"], "--out: expected a path, got --dry-run; a path of that name is ./--dry-run"),
         (["train", "--confg", "x.yaml"], "--confg: unknown option; did you mean --config?"),
         (["train", "--config", "none.yaml"], "none.yaml: cannot read this configuration: No such file"),
         (["train", "a", "--config", "b.yaml"], "give either the recipe 'a' or --config b.yaml, not both"),
@@ -185,6 +242,24 @@ def test_lists() -> None:
 )
 def test_a_mistake_ends_with_one_message_and_status_2(words: list[str], said: str) -> None:
     assert said in refused(*words)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_file_that_begins_with_a_dash(small_run: api.Result) -> None:
+    Image.new("L", (8, 8)).save("-dash.bmp")
+    run = str(small_run.run_dir)
+    assert "-dash.bmp would be read as an option; to name the file, write ./-dash.bmp" in " ".join(
+        refused("predict", run, "-dash.bmp").split()
+    )
+    for words in (["./-dash.bmp"], ["--", "-dash.bmp"]):
+        assert pictorch("predict", run, *words).returncode == 0
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    assert pictorch("train", *QUICK, "--out", "~/run", **home).returncode == 0
+    assert (tmp_path / "run" / "result.json").is_file()
+    assert pictorch("eval", "~/run", "--json", **home).returncode == 0
 
 
 def test_an_out_directory_with_another_run_is_left_alone(small_run: api.Result) -> None:
@@ -232,6 +307,21 @@ def into_a_closed_pipe(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_reader_of_a_list_that_goes_away_is_no_failure() -> None:
     done = into_a_closed_pipe("models")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_help_into_a_closed_pipe_is_silent(words: list[str]) -> None:
+    assert into_a_closed_pipe(*words).stderr == ""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["models"], ["recipes", "--json"], ["train", *QUICK, "--out", "run"]])
+def test_output_that_cannot_be_written_is_said(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "pictorch", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output: cannot write here: No space left on device\n"
+    assert words[0] != "train" or runs.read_json(Path("run/result.json"))["complete"]
 
 
 def test_a_run_goes_on_when_nobody_reads_its_lines() -> None:

@@ -1,0 +1,137 @@
+"""The commands and their options. Each imports what it needs when it runs, so that `--help` answers at once."""
+
+import os
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from pictorch import __version__
+from pictorch.cli.exits import exits
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="PyTorch image classification where every number has a history.\n\nStart with: pictorch train",
+)
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(f"pictorch {__version__}")
+        raise typer.Exit
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+@exits
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="`pictorch recipes` lists them; default: the digits in the package."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="What to change in the recipe, for example train.epochs=2."),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A YAML file instead of a recipe; a run's config.yaml repeats it."),
+    ] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN_DIR", help="Continue a run that was stopped.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The run directory to make (default: a new one in runs/).")
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: $PICTORCH_DATA).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print configuration, size, time and memory; train nothing.")
+    ] = False,
+) -> None:
+    """Train a network by a recipe; by default on digits.
+
+    \b
+    pictorch train
+    pictorch train cifar10/resnet_preact_20 train.epochs=2 optim.lr=0.2
+    pictorch train --resume RUN_DIR
+    """
+    from pictorch.cli import training
+
+    words = [*([] if recipe is None else [recipe]), *(settings or [])]
+    training.train(words, config=config, resume=resume, out=out, data_dir=data_dir, dry_run=dry_run)
+
+
+@app.command("eval")
+@exits
+def evaluate(
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A finished run's directory.")],
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: as in the run).")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Evaluate a finished run on the test images.
+
+    Prints top-1, top-5, loss, recall and precision of every class, and the confusion matrix.
+    """
+    from pictorch.cli import evaluation
+
+    evaluation.evaluate(os.path.expanduser(run_dir), data_dir=data_dir, device=device, as_json=json)
+
+
+class FilesCommand(TyperCommand):
+    """A command on files, which may have a name that begins with a dash."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words. Raises BadParameter for a file whose name would be taken for options."""
+        for word in takewhile(lambda word: word != "--", args):
+            if word.startswith("-") and Path(word).is_file():
+                raise typer.BadParameter(f"{word} would be read as an option; to name the file, write ./{word}", ctx)
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=FilesCommand)
+@exits
+def predict(
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A finished run's directory.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Image files of any kind.")],
+    top_k: Annotated[
+        int, typer.Option("--top-k", metavar="K", min=1, help="How many classes to name for each image.")
+    ] = 5,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Name what is on image files, by a finished run."""
+    from pictorch.cli import prediction
+
+    prediction.predict(os.path.expanduser(run_dir), files, top_k=top_k, as_json=json)
+
+
+@app.command()
+@exits
+def models(
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Which names, with * and ?.")] = "*",
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the networks; model.name=NAME trains one."""
+    from pictorch.cli import listing
+
+    listing.models(pattern, as_json=json)
+
+
+@app.command()
+@exits
+def recipes(
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A data set, or which names, with * and ?.")] = "*",
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the recipes that `pictorch train` knows."""
+    from pictorch.cli import listing
+
+    listing.recipes(pattern, as_json=json)

@@ -1,0 +1,68 @@
+"""From the words of `pictorch train` to a recipe and overrides."""
+
+import pytest
+
+from pictorch.cli.training import recipe_and_overrides
+from pictorch.config import UserError
+
+DIGITS = "digits/resnet_preact_8"
+GENERAL = "unknown option; a setting is written key=value, for example train.epochs=2; `pictorch train --dry-run` lists"
+
+
+@pytest.mark.parametrize(
+    ("line", "source", "overrides"),
+    [
+        ("", None, []),
+        (DIGITS, DIGITS, []),
+        (f"{DIGITS} train.epochs=2 train.seed 3", DIGITS, ["train.epochs=2", "train.seed", "3"]),
+        ("train.seed -3", None, ["train.seed", "-3"]),
+        ("optim.lr -.5", None, ["optim.lr", "-.5"]),
+        ("my.recipe.yaml", "my.recipe.yaml", []),
+        ("unheard/of", "unheard/of", []),
+    ],
+)
+def test_the_first_word_is_a_recipe_or_an_override(line: str, source: str | None, overrides: list[str]) -> None:
+    assert recipe_and_overrides(line.split()) == (source, overrides)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--seed 3", "--seed: unknown option; a setting is written train.seed=3"),
+        ("--lr=0.1", "--lr: unknown option; a setting is written optim.lr=0.1"),
+        ("-lr 0.1", "-lr: unknown option; a setting is written optim.lr=0.1"),
+        ("--epochs 5", "--epochs: unknown option; a setting is written train.epochs=5"),
+        (f"{DIGITS} --batch-size 64", "--batch-size: unknown option; a setting is written train.batch_size=64"),
+        ("--batch_size=64", "--batch_size: unknown option; a setting is written train.batch_size=64"),
+        ("--train.epochs 5", "--train.epochs: unknown option; a setting is written train.epochs=5"),
+        ("--momentum --nesterov", "--momentum: unknown option; a setting is written optim.momentum=..."),
+        ("--model resnet_20", "--model: unknown option; a setting is written model.name=resnet_20"),
+        ("train.epochs=2 --confg x", "--confg: unknown option; did you mean --config?"),
+        ("--dryrun", "--dryrun: unknown option; did you mean --dry-run?"),
+        ("--foo", f"--foo: {GENERAL}"),
+        ("-s 3", f"-s: {GENERAL}"),
+    ],
+)
+def test_an_unknown_option_is_told_as_the_setting_it_stands_for(line: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recipe_and_overrides(line.split())
+    assert str(caught.value).startswith(f"command line: {said}")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("mnist", "mnist is a folder of recipes; its recipes: mnist/resnet_preact_20"),
+        ("cifar10/", "cifar10/ is a folder of recipes; its recipes: cifar10/"),
+        ("resnet_20", "resnet_20 is a network, not a recipe; to train it on digits, write model.name=resnet_20"),
+        (f"train.epochs=1 {DIGITS}", f"command line: {DIGITS}: a recipe is the first word after `pictorch train`"),
+        (
+            f"mnist/resnet_preact_20 {DIGITS}",
+            f"{DIGITS}: a recipe is the first word after `pictorch train`, and mnist/",
+        ),
+    ],
+)
+def test_other_names_in_the_place_of_a_recipe(line: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recipe_and_overrides(line.split())
+    assert said in str(caught.value)
