@@ -160,9 +160,37 @@ def check_image_size(owner: str, image_size: int, halvings: int, what: str) -> N
         )
 
 
-def convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution without bias whose output has the size of its input, divided by `stride` and rounded up."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+def check_rate(owner: str, **values: float) -> None:
+    """Raise OptionError for the first value that is not the probability of a dropout, from 0 to under 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise OptionError(owner, name, f"expected a number from 0 to under 1, got {value}")
+
+
+def convolution(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, groups: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """Return a convolution whose output has the size of its input, divided by `stride` and rounded up."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
+
+
+def conv_bn_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    bias: bool = False,
+    relu: type[nn.ReLU | nn.ReLU6] | None = nn.ReLU,
+) -> nn.Sequential:
+    """Return a `convolution` and its BN, followed by `relu` unless that is None."""
+    layers = nn.Sequential()
+    layers.add_module("conv", convolution(in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias))
+    layers.add_module("bn", nn.BatchNorm2d(out_channels))
+    if relu:
+        layers.add_module("relu", relu(inplace=True))
+    return layers
 
 
 def unit_convolutions(
@@ -237,8 +265,8 @@ class Classifier(nn.Module, ABC):
         return self.forward_head(self.forward_features(images))
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a freshly drawn one for `num_classes`, of the same device and dtype."""
+        """Replace the last layer by a freshly drawn one for `num_classes`; device, dtype, having a bias stay."""
         check_positive(type(self).__name__, num_classes=num_classes)
-        last = self.classifier
-        self.classifier = nn.Linear(last.in_features, num_classes, device=last.weight.device, dtype=last.weight.dtype)
+        weight, bias = self.classifier.weight, self.classifier.bias is not None
+        self.classifier = nn.Linear(weight.shape[1], num_classes, bias, device=weight.device, dtype=weight.dtype)
         initialise(self.classifier)
