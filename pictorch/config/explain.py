@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pictorch.config.errors import OptionError, UserError, nearest
-from pictorch.config.keywords import describe
+from pictorch.config.keywords import LIMITS, describe, limit_text, show
 from pictorch.config.schema import Config
 
 Origins = dict[str, str]  # dotted key -> the place it was written: "file:line" or "command line"
@@ -17,8 +17,8 @@ class ConfigError(UserError):
     """One or more mistakes in a configuration, each on a line of its own: `place: key: what is wrong`."""
 
 
-def explain_all(error: ValidationError, tree: dict[str, Any], origins: Origins) -> ConfigError:
-    """Return pydantic's error as a ConfigError; `tree` is what was validated, `origins` where each key was written."""
+def explain_all(error: ValidationError, tree: dict[str, Any], origins: Origins) -> list[str]:
+    """Return pydantic's error, a line a mistake; `tree` is what was validated, `origins` where each key was written."""
     lines: dict[str, list[str]] = {}
     for detail in error.errors():
         # A list with a bad item is reported a second time as too short, though it is not empty.
@@ -27,9 +27,9 @@ def explain_all(error: ValidationError, tree: dict[str, Any], origins: Origins) 
             lines.setdefault(key, []).append(explain(detail, tree, origins))
             # A key of several types is reported once for each of them.
             if len(lines[key]) > 1 and key in known_keys() and "tuple" not in str(known_keys()[key]):
-                got = plain(detail["input"])
+                got = show(detail["input"])
                 lines[key] = [f"{place_of(key, origins)}{key}: expected {expected(key, detail)}, got {got}"]
-    return ConfigError("\n".join(line for of_key in lines.values() for line in of_key))
+    return [line for of_key in lines.values() for line in of_key]
 
 
 def explain(error: ErrorDetails, tree: dict[str, Any], origins: Origins) -> str:
@@ -42,28 +42,31 @@ def explain(error: ErrorDetails, tree: dict[str, Any], origins: Origins) -> str:
         case "extra_forbidden":
             return f"{place}{key}: unknown key{near_key(key, tree)}"
         case "union_tag_invalid":
-            key = f"{key}.name"
+            key, name = f"{key}.name", got["name"]
             names = [str(t).strip(" '") for t in str(context["expected_tags"]).split(",")]
-            return (
-                f"{place_of(key, origins)}{key}: unknown name {context['tag']!r}{nearest(str(context['tag']), names)}"
-            )
+            hint = nearest(name if isinstance(name, str) else "", names)
+            return f"{place_of(key, origins)}{key}: unknown name {show(name)}{hint}"
         case "union_tag_not_found":
             return f"{place}{key}: its name is missing; write {key}.name"
         case "missing":
+            # The name is what asks for the key; the block itself may stand in another file.
+            name_key = f"{key.rpartition('.')[0]}.name"
+            place = place_of(name_key, origins) if name_key in origins else place
             return f"{place}{key}: this key is needed and has no default"
         case "literal_error" if isinstance(got, str):
             choices = re.findall(r"'([^']*)'", str(context["expected"]))
             hint = nearest(got, choices) if len(choices) > 1 else ""
-            return f"{place}{key}: expected {context['expected']}, got {got!r}{hint}"
+            return f"{place}{key}: expected {context['expected']}, got {show(got)}{hint}"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            bound = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
-            limits = " and ".join(f"{bound[k]} {v:g}" for k, v in context.items() if k in bound)
-            return f"{place}{key}: expected a value {limits}, got {got!r}"
+            limits = " and ".join(f"{LIMITS[k]} {limit_text(v)}" for k, v in context.items() if k in LIMITS)
+            return f"{place}{key}: expected a value {limits}, got {show(got)}"
         case "finite_number":
-            return f"{place}{key}: expected a finite number, got {got!r}"
+            return f"{place}{key}: expected a finite number, got {show(got)}"
+        case "string_too_short":
+            return f"{place}{key}: expected a text that is not empty, got {show(got)}"
         case "too_short":
             return f"{place}{key}: expected at least {context.get('min_length', 1)} value, got an empty list"
-    return f"{place}{key}: expected {expected(key, error)}, got {plain(got)}"
+    return f"{place}{key}: expected {expected(key, error)}, got {show(got)}"
 
 
 def expected(key: str, error: ErrorDetails) -> str:
@@ -75,14 +78,9 @@ def expected(key: str, error: ErrorDetails) -> str:
     return describe(annotation)
 
 
-def plain(value: Any) -> str:
-    return repr(list(value)) if isinstance(value, tuple) else repr(value)
-
-
 def written_key(parts: list[str]) -> str:
     """Return the dotted key as a user writes it: pydantic's location without union tags and list positions."""
-    known = set(known_keys())
-    blocks = {k.rsplit(".", n)[0] for k in known for n in range(1, k.count(".") + 1)}
+    known, blocks = set(known_keys()), known_blocks()
     key = ""
     for i, part in enumerate(parts):
         longer = f"{key}.{part}" if key else part
@@ -110,7 +108,7 @@ def near_key(key: str, tree: dict[str, Any]) -> str:
         return f"; keys are nested: `{block}:` on a line, `{leaf}:` indented below it"
     if key in known:
         name = tree[block].get("name")
-        return f" of {block} {name!r}; its keys: {', '.join(sorted(block_keys(block, name)))}"
+        return f" of {block} {show(name)}; its keys: {', '.join(sorted(block_keys(block, name)))}"
     same_leaf = [k for k in known if k.rpartition(".")[2] == leaf]
     if same_leaf:
         return "; did you mean " + " or ".join(repr(k) for k in same_leaf) + "?"
@@ -132,6 +130,11 @@ def known_keys() -> dict[str, Any]:
 
     walk(Config, "")
     return keys
+
+
+def known_blocks() -> set[str]:
+    """Return the dotted keys of the schema that hold further keys."""
+    return {key.rsplit(".", n)[0] for key in known_keys() for n in range(1, key.count(".") + 1)}
 
 
 def is_block(annotation: Any) -> bool:

@@ -1,15 +1,23 @@
-"""YAML files and values as pictorch reads and writes them: each key with its line, no key twice, no surprises.
+"""YAML files and values as pictorch reads and writes them: each key with its place, no key twice, no surprises.
 
-YAML 1.1 as PyYAML has it, but for numbers: `1e-3` is one, `010` and `1:30` are text and not 8 and 90.
+YAML 1.1 as PyYAML has it, but for numbers (`1e-3` is one, `010` and `1:30` are text and not 8 and 90), and without
+tags, aliases and merges: what is written is what is meant.
 """
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from pictorch.config.explain import ConfigError, Origins
+from pictorch.config.keywords import show
+
+DEEPEST = 20
+# A number of more digits is a mistake; Python itself refuses to read, or to print, one of more than 4,300.
+MOST_DIGITS = 100
 
 
 class Layer(NamedTuple):
@@ -25,7 +33,7 @@ def resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     numbers["tag:yaml.org,2002:float"] = (
         r"[-+]?((\d[\d_]*\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|Inf|INF))|\.(nan|NaN|NAN)"
     )
-    dropped = {*numbers, "tag:yaml.org,2002:timestamp"}
+    dropped = {*numbers, *(f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", "merge", "value"))}
     rules = {
         first: [rule for rule in kept if rule[0] not in dropped]
         for first, kept in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -40,6 +48,14 @@ class YamlLoader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = resolvers()
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        what = "aliases (`*name`)" if isinstance(event, yaml.AliasEvent) else "tags (`!!int`)"
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
+            problem = f"{what} are not supported; write the value itself"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)  # type: ignore[arg-type]
+        return super().compose_node(parent, index)
+
 
 class YamlDumper(yaml.SafeDumper):
     """Writes what YamlLoader reads back as the same value: text that looks like one of our numbers is quoted."""
@@ -52,16 +68,6 @@ def dump(tree: dict[str, Any]) -> str:
     return str(yaml.dump(tree, Dumper=YamlDumper, sort_keys=False, allow_unicode=True))
 
 
-def parse_value(text: str) -> Any:
-    """Return the value that a text is in YAML, lists as tuples. Raises ValueError with the reason."""
-    try:
-        return frozen(yaml.load(text, Loader=YamlLoader))
-    except yaml.YAMLError as error:
-        raise ValueError(getattr(error, "problem", None) or str(error)) from None
-    except (TypeError, RecursionError) as error:
-        raise ValueError(str(error)) from None
-
-
 def read_yaml(path: Path) -> Layer:
     """Return one YAML file as a layer. Raises ConfigError for what is not a file, not YAML, or says a key twice."""
     name = shown(path)
@@ -70,60 +76,80 @@ def read_yaml(path: Path) -> Layer:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{name}: cannot read this configuration: {reason}") from None
-    loader = YamlLoader(text)
+    tree, origins = parse(text, lambda line: f"{name}:{line}")
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(f"{name}:1: expected `key: value` lines, got {show(text.strip()[:40])}")
+    return Layer(tree or {}, origins)
+
+
+def parse(text: str, place: Callable[[int], str], key: str = "") -> tuple[Any, Origins]:
+    """Return the value of a YAML text, mappings as dicts and lists as tuples, and where each key in it stands.
+
+    `place` names the place of a line, `key` is the dotted key that the value is for, of a whole file "". Raises
+    ConfigError for what is not YAML, or says a key twice.
+    """
+    said = f"{key}: this is not valid YAML" if key else "this is not valid YAML"
+    origins: Origins = {}
     try:
+        loader = YamlLoader(text)
         node = loader.get_single_node()
-        if node is None:
-            return Layer({}, {})
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{name}:1: expected `key: value` lines, got {text.strip()[:40]!r}")
-        origins: Origins = {}
-        return Layer(plain_mapping(loader, node, name, "", origins), origins)
-    except ConfigError:
-        raise
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{name}: this is not valid YAML: {error}") from None
+        return None if node is None else plain(loader, node, place, key, origins), origins
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{place(line)}: {said}: it has the character U+{ord(text[error.position]):04X}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{name}{where}: this is not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: this is not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
+        raise ConfigError(f"{place(mark.line + 1 if mark else 1)}: {said}: {error.problem or error.context}") from None
+    except RecursionError:
+        raise ConfigError(f"{place(1)}: {said}: it is nested more than {DEEPEST} levels deep") from None
+
+
+def plain(
+    loader: YamlLoader, node: yaml.Node, place: Callable[[int], str], key: str, origins: Origins, depth: int = 1
+) -> Any:
+    """Return a node as a plain value and note the place of every key in it, dotted below `key`."""
+    where = place(node.start_mark.line + 1) + (f": {key}" if key else "")
+    if depth > DEEPEST:
+        raise ConfigError(f"{where}: expected at most {DEEPEST} levels of nesting, got more")
+    if isinstance(node, yaml.SequenceNode):
+        return tuple(plain(loader, item, place, key, {}, depth + 1) for item in node.value)
+    if isinstance(node, yaml.MappingNode):
+        return plain_mapping(loader, node, place, key, origins, depth)
+    if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MOST_DIGITS:
+        raise ConfigError(f"{where}: expected a number of at most {MOST_DIGITS} digits, got {len(node.value)}")
+    return loader.construct_object(node)
 
 
 def plain_mapping(
-    loader: YamlLoader, node: yaml.MappingNode, name: str, prefix: str, origins: Origins
+    loader: YamlLoader, node: yaml.MappingNode, place: Callable[[int], str], key: str, origins: Origins, depth: int
 ) -> dict[str, Any]:
-    """Return a mapping node as a dict of plain values and note the line of every key."""
     tree: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key, line = key_node.value, f"{name}:{key_node.start_mark.line + 1}"
-        if not isinstance(key_node, yaml.ScalarNode) or key == "<<":
-            raise ConfigError(f"{line}: expected a plain key; lists, mappings and merges (`<<`) are none")
-        if key in tree:
-            raise ConfigError(
-                f"{line}: {prefix}{key}: this key stands here a second time; the first is {origins[prefix + key]}"
-            )
-        origins[prefix + key] = line
-        if isinstance(value_node, yaml.MappingNode):
-            tree[key] = plain_mapping(loader, value_node, name, f"{prefix}{key}.", origins)
-        else:
-            tree[key] = frozen(loader.construct_object(value_node, deep=True))
+        name, here = key_node.value, place(key_node.start_mark.line + 1)
+        said = f"{here}: {key}: " if key else f"{here}: "
+        if not isinstance(key_node, yaml.ScalarNode) or name == "<<":
+            raise ConfigError(f"{said}expected a plain key; lists, mappings and merges (`<<`) are none")
+        inner = f"{key}.{name}" if key else name
+        if name in tree:
+            first = origins[inner]
+            also = f"; the first is {first}" if first != here else ""
+            raise ConfigError(f"{here}: {inner}: this key stands here a second time{also}")
+        origins[inner] = here
+        tree[name] = plain(loader, value_node, place, inner, origins, depth + 1)
     return tree
 
 
-def frozen(value: Any) -> Any:
-    """Return the value with lists as tuples, as the frozen schema holds them."""
-    if isinstance(value, dict):
-        return {key: frozen(v) for key, v in value.items()}
-    return tuple(frozen(v) for v in value) if isinstance(value, list) else value
+def absolute(path: Path) -> Path:
+    """Return the path with `~` expanded and links followed. Raises ConfigError for one that no file can have."""
+    try:
+        return Path(os.path.realpath(os.path.expanduser(path)))
+    except ValueError as error:
+        raise ConfigError(f"{show(str(path))}: this is not the path of a file: {error}") from None
 
 
 def shown(path: Path) -> str:
     """Return a path as short as it can be read: relative to here where that is shorter."""
     try:
-        return path.resolve().relative_to(Path.cwd()).as_posix()
+        return Path(os.path.realpath(path)).relative_to(Path.cwd()).as_posix()
     except ValueError:
         return path.as_posix()

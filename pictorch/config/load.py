@@ -1,7 +1,8 @@
 """YAML recipes, `extends`, overrides, defaults -> Config, or one message with every mistake and the place it stands."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from pictorch.config import recipes
-from pictorch.config.errors import UserError
-from pictorch.config.explain import ConfigError, Origins, block_keys, explain_all, place_of
-from pictorch.config.files import Layer, parse_value, read_yaml, shown
-from pictorch.config.schema import Config, Train
+from pictorch.config.errors import nearest
+from pictorch.config.explain import ConfigError, Origins, block_keys, explain_all, known_blocks, place_of
+from pictorch.config.files import Layer, absolute, parse, read_yaml, shown
+from pictorch.config.keywords import show
+from pictorch.config.schema import MOST_EPOCHS, Config, Multistep, Train
 
 COMMAND_LINE = "command line"
-KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+KEY = re.compile(r"[A-Za-z_]\w*(\.\w+){0,9}")
 
 
 @dataclass(frozen=True)
@@ -28,30 +30,47 @@ class Loaded:
     recipe: str
 
 
-def load(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Loaded:
+def load(
+    source: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    check: Callable[[Loaded, Collection[str]], list[str]] | None = None,
+) -> Loaded:
     """Return the complete configuration of a recipe name, a YAML file's Path, or (None) the default recipe.
 
-    `overrides` are `a.b=value`, or `a.b` followed by `value`; values are YAML. Raises UserError for an
-    unknown recipe, ConfigError for every mistake in what it holds.
+    `overrides` are `a.b=value`, or `a.b` followed by `value`; values are YAML. A single one may be a plain str.
+    `check` returns further mistakes, of what only the components know, in those top-level blocks that are free of
+    mistakes so far; in the Loaded that it is given, the other blocks have their defaults. Raises UserError for an
+    unknown recipe, ConfigError that tells every mistake and what the loader changed by itself.
     """
     if source is None:
         source = recipes.DEFAULT
     path = source if isinstance(source, Path) else recipes.find(source)
     notes: list[str] = []
-    tree: dict[str, Any] = {}
-    origins: Origins = {}
-    for layer in (*read_chain(path), parse_overrides(overrides)):
-        merge(tree, origins, layer, notes)
+    below = Layer({}, {})
+    for layer in (*read_chain(path), parse_overrides([overrides] if isinstance(overrides, str) else overrides)):
+        merge(below, layer, notes)
+    tree, origins = below
     if isinstance(tree.get("schedule"), dict):
         tree["schedule"].setdefault("name", Config().schedule.name)
-    config = validate(tree, origins)
-    check(config, origins)
-    return Loaded(config, origins, tuple(notes), path.stem if isinstance(source, Path) else source)
+    config, mistakes, sound = validate(tree, origins)
+    loaded = Loaded(config, origins, tuple(notes), path.stem if isinstance(source, Path) else source)
+    mistakes += contradictions(loaded, sound)
+    if check:
+        mistakes += check(loaded, sound)
+    if mistakes:
+        raise complaint(mistakes, loaded)
+    return loaded
+
+
+def complaint(mistakes: Sequence[str], loaded: Loaded) -> ConfigError:
+    """Return the mistakes as one error, with the notes behind them: what was changed may be what went wrong."""
+    return ConfigError("\n".join([*mistakes, *(f"note: {note}" for note in loaded.notes)]))
 
 
 def read_chain(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
     """Return the layers of a YAML file, its `extends` ancestors first."""
-    path = path.resolve()
+    path = absolute(path)
     if path in seen:
         circle = " -> ".join(shown(p) for p in (*seen, path))
         raise ConfigError(f"{shown(path)}: extends: the files extend each other in a circle: {circle}")
@@ -61,20 +80,27 @@ def read_chain(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
     if parent is None:
         return [layer]
     if not isinstance(parent, str):
-        raise ConfigError(f"{place}: extends: expected the name of a recipe or of a file, got {parent!r}")
-    beside = path.parent / (parent if parent.endswith((".yaml", ".yml")) else f"{parent}.yaml")
-    if not beside.is_file():
-        try:
-            beside = recipes.find(parent)
-        except UserError as error:
-            raise ConfigError(f"{place}: extends: {error}") from None
-    return [*read_chain(beside, (*seen, path)), layer]
+        raise ConfigError(f"{place}: extends: expected the name of a recipe or of a file, got {show(parent)}")
+    return [*read_chain(find_parent(parent, path.parent, place), (*seen, path)), layer]
+
+
+def find_parent(name: str, directory: Path, place: str) -> Path:
+    """Return the file that `extends: name` means: one beside the file that says so, else a shipped recipe."""
+    file = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
+    beside = directory / os.path.expanduser(file)
+    if os.path.isfile(beside):
+        return beside
+    if name in recipes.names():
+        return recipes.find(name)
+    hint = nearest(name, recipes.names())
+    raise ConfigError(
+        f"{place}: extends: there is neither a file {show(shown(beside))} nor a recipe {show(name)}{hint}"
+    )
 
 
 def parse_overrides(tokens: Sequence[str]) -> Layer:
     """Return `a.b=v` and `a.b v` tokens as a layer. Raises ConfigError for a token that is neither."""
-    tree: dict[str, Any] = {}
-    origins: Origins = {}
+    whole = Layer({}, {})
     rest = iter(tokens)
     for token in rest:
         if token.startswith("-"):
@@ -89,72 +115,79 @@ def parse_overrides(tokens: Sequence[str]) -> Layer:
             if following is None:
                 raise ConfigError(f"{COMMAND_LINE}: {key}: no value is given for it; write {key}=value")
             text = following
-        try:
-            value = parse_value(text)
-        except ValueError as error:
-            raise ConfigError(f"{COMMAND_LINE}: {key}: {text!r} is not a YAML value: {error}") from None
-        put(tree, key, value)
+        lay_over(whole, override(key, text))
+    return whole
+
+
+def override(key: str, text: str) -> Layer:
+    """Return one setting of the command line as a layer."""
+    tree, origins = parse(text, lambda line: COMMAND_LINE, key)
+    while key:
         origins[key] = COMMAND_LINE
+        key, _, leaf = key.rpartition(".")
+        tree = {leaf: tree}
     return Layer(tree, origins)
 
 
-def put(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested dicts, making the blocks on the way."""
-    *blocks, leaf = key.split(".")
-    for block in blocks:
-        if not isinstance(tree.get(block), dict):
-            tree[block] = {}
-        tree = tree[block]
-    if isinstance(value, dict) and isinstance(tree.get(leaf), dict):
-        lay_over(tree[leaf], value)
-    else:
-        tree[leaf] = value
-
-
-def merge(tree: dict[str, Any], origins: Origins, layer: Layer, notes: list[str]) -> None:
-    """Lay `layer` over `tree` in place.
+def merge(below: Layer, above: Layer, notes: list[str]) -> None:
+    """Lay `above` over `below` in place.
 
     A block whose `name` changes drops the options that the old name had; a run whose `train.epochs` changes has its
     schedule scaled. Both are said in `notes`.
     """
     for block in ("model", "optim", "schedule"):
-        drop_foreign_options(tree, block, layer, notes)
-    epochs = epochs_of(tree)
-    lay_over(tree, layer.tree)
-    origins.update(layer.origins)
-    if tree.get("schedule") and epochs != epochs_of(tree):
-        scale_schedule(tree["schedule"], epochs, epochs_of(tree), layer, notes)
+        drop_foreign_options(below, block, above, notes)
+    old = epochs_of(below.tree)
+    lay_over(below, above)
+    new = epochs_of(below.tree)
+    if old and new and old != new:
+        scale_schedule(below.tree.get("schedule"), old, new, above, notes)
 
 
-def epochs_of(tree: dict[str, Any]) -> int:
-    """Return `train.epochs`, or its default as long as there is no valid one."""
-    train = tree.get("train")
-    epochs = train.get("epochs") if isinstance(train, dict) else None
-    return epochs if type(epochs) is int and epochs > 0 else Train().epochs
+def epochs_of(tree: dict[str, Any]) -> int | None:
+    """Return `train.epochs`, its default where it is not given, None where it is not valid."""
+    train = tree.get("train", {})
+    epochs = train.get("epochs", Train().epochs) if isinstance(train, dict) else None
+    return epochs if type(epochs) is int and 0 < epochs <= MOST_EPOCHS else None
 
 
-def lay_over(below: dict[str, Any], above: dict[str, Any]) -> None:
-    for key, value in above.items():
-        if isinstance(value, dict) and isinstance(below.get(key), dict):
-            lay_over(below[key], value)
-        elif isinstance(value, dict):
-            below[key] = {}
-            lay_over(below[key], value)
-        else:
-            below[key] = value
+def lay_over(below: Layer, above: Layer, prefix: str = "") -> None:
+    """Put the values of `above` and their places into `below`; blocks are merged key by key.
+
+    Where a block belongs and `below` has something else, that stays, to be told as the mistake that it is.
+    """
+    for name, value in above.tree.items():
+        key, under = prefix + name, below.tree.get(name)
+        if isinstance(value, dict) and isinstance(under, dict):
+            lay_over(Layer(under, below.origins), Layer(value, above.origins), f"{key}.")
+        elif not (isinstance(value, dict) and under is not None and key in known_blocks()):
+            forget(below.origins, key)
+            below.tree[name] = value
+            below.origins.update((k, place) for k, place in above.origins.items() if is_within(k, key))
 
 
-def drop_foreign_options(tree: dict[str, Any], block: str, layer: Layer, notes: list[str]) -> None:
-    below, above = tree.get(block), layer.tree.get(block)
+def forget(origins: Origins, key: str) -> None:
+    """Remove the places of a key and of all keys below it."""
+    for other in [other for other in origins if is_within(other, key)]:
+        del origins[other]
+
+
+def is_within(key: str, block: str) -> bool:
+    return key == block or key.startswith(f"{block}.")
+
+
+def drop_foreign_options(lower: Layer, block: str, layer: Layer, notes: list[str]) -> None:
+    below, above = lower.tree.get(block), layer.tree.get(block)
     if not isinstance(below, dict) or not isinstance(above, dict):
         return
     name = above.get("name", below.get("name"))
-    if name == below.get("name") or not isinstance(name, str):
+    if name == below.get("name") or not isinstance(name, str) or not name:
         return
     kept = block_keys(block, name)
     dropped = [key for key in below if key not in kept]
     for key in dropped:
         del below[key]
+        forget(lower.origins, f"{block}.{key}")
     dropped = [key for key in dropped if key not in above]
     if dropped:
         place = layer.origins.get(f"{block}.name", COMMAND_LINE)
@@ -162,7 +195,7 @@ def drop_foreign_options(tree: dict[str, Any], block: str, layer: Layer, notes: 
         notes.append(f"{place}: {block}.name is now {name!r}, so {listed} of the recipe no longer apply")
 
 
-def scale_schedule(schedule: dict[str, Any], old: int, new: int, layer: Layer, notes: list[str]) -> None:
+def scale_schedule(schedule: Any, old: int, new: int, layer: Layer, notes: list[str]) -> None:
     """Stretch what the schedule counts in epochs from `old` to `new`, but for what `layer` gives itself."""
     if not isinstance(schedule, dict) or schedule.get("scale") is False:
         return
@@ -177,26 +210,50 @@ def scale_schedule(schedule: dict[str, Any], old: int, new: int, layer: Layer, n
         notes.append(f"schedule.{key}: {was} became {now} with train.epochs (schedule.scale=false keeps it)")
 
 
-def check(config: Config, origins: Origins) -> None:
-    """Raise ConfigError for values that are each valid but do not go together."""
-    mistakes = []
+def contradictions(loaded: Loaded, sound: Collection[str]) -> list[str]:
+    """Return the mistakes of values that are each valid but do not go together, as far as their blocks are `sound`."""
+    config = loaded.config
+    schedule, epochs = config.schedule, config.train.epochs
+    found: list[tuple[tuple[str, ...], str]] = []
     if config.train.select == "best-val" and not config.data.val_fraction:
-        mistakes.append(("train.select", "best-val needs a validation part: set data.val_fraction, for example 0.1"))
+        text = "best-val needs a validation part: set data.val_fraction, for example 0.1"
+        found.append((("train.select", "data.val_fraction"), text))
     if config.optim.nesterov and not config.optim.momentum:
-        mistakes.append(("optim.nesterov", "needs optim.momentum above 0; set it, or optim.nesterov=false"))
-    if config.schedule.warmup_epochs > config.train.epochs:
-        text = f"{config.schedule.warmup_epochs:g} epochs of warm-up do not fit into train.epochs={config.train.epochs}"
-        mistakes.append(("schedule.warmup_epochs", text))
-    milestones = getattr(config.schedule, "milestones_epochs", ())
-    if list(milestones) != sorted(set(milestones)):
-        mistakes.append(("schedule.milestones_epochs", f"expected rising epochs, got {list(milestones)}"))
-    if mistakes:
-        raise ConfigError("\n".join(f"{place_of(key, origins)}{key}: {text}" for key, text in mistakes))
+        text = "Nesterov's momentum needs optim.momentum above 0; set it, or optim.nesterov=false"
+        found.append((("optim.nesterov", "optim.momentum"), text))
+    if schedule.warmup_epochs > epochs:
+        text = f"{schedule.warmup_epochs:g} epochs of warm-up do not fit into train.epochs={epochs}"
+        found.append((("schedule.warmup_epochs", "train.epochs"), text))
+    if isinstance(schedule, Multistep):
+        milestones = schedule.milestones_epochs
+        if list(milestones) != sorted(set(milestones)):
+            listed = ", ".join(f"{m:g}" for m in milestones)
+            found.append((("schedule.milestones_epochs",), f"expected rising epochs, got [{listed}]"))
+        elif milestones[-1] >= epochs:
+            text = f"the milestone {milestones[-1]:g} is never reached with train.epochs={epochs}"
+            found.append((("schedule.milestones_epochs", "train.epochs"), text))
+    return [
+        f"{place_of(key, loaded.origins)}{key}: {text}"
+        for keys, text in found
+        if all(key.partition(".")[0] in sound for key in keys)
+        for key in [to_blame(keys, loaded.origins)]
+    ]
 
 
-def validate(tree: dict[str, Any], origins: Origins) -> Config:
-    """Return the Config of nested dicts. Raises ConfigError that lists every mistake with its place."""
+def to_blame(keys: Sequence[str], origins: Origins) -> str:
+    """Return which of keys that contradict each other to name: one of the command line, else one that is written."""
+    return min(keys, key=lambda key: (origins.get(key) != COMMAND_LINE, key not in origins))
+
+
+def validate(tree: dict[str, Any], origins: Origins) -> tuple[Config, list[str], set[str]]:
+    """Return the Config of nested dicts, its mistakes, and the top-level blocks without any.
+
+    The blocks with mistakes have their defaults in the Config.
+    """
+    blocks = set(Config.model_fields)
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(tree), [], blocks
     except ValidationError as error:
-        raise explain_all(error, tree, origins) from None
+        sound = blocks - {str(detail["loc"][0]) for detail in error.errors()}
+        config = Config.model_validate({block: tree[block] for block in sound & tree.keys()})
+        return config, explain_all(error, tree, origins), sound

@@ -10,9 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
-Epochs = Annotated[float, Field(ge=0)]
+# Upper bounds are far beyond any use: they turn a slip of the keyboard into a sentence before it takes the memory.
+MOST_EPOCHS = 1_000_000
+EpochCount = Annotated[int, Field(gt=0, le=MOST_EPOCHS)]
+StepCount = Annotated[int, Field(gt=0, le=10**12)]
+BatchSize = Annotated[int, Field(gt=0, le=10_000_000)]
+Threads = Annotated[int, Field(gt=0, le=1024)]
+Pixels = Annotated[int, Field(gt=0, le=1024)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Epochs = Annotated[float, Field(ge=0, le=MOST_EPOCHS)]
+Name = Annotated[str, Field(min_length=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -25,10 +32,10 @@ class Block(BaseModel):
 class Data(Block):
     """The images: `name` of the set, `dir` it lies under, the part held out for validation, the fraction used."""
 
-    name: str = "digits"
+    name: Name = "digits"
     dir: str | None = None
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    split_seed: NotNegative = 0
+    split_seed: Seed = 0
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     drop_last: bool = True
 
@@ -38,7 +45,7 @@ class Model(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, protected_namespaces=())
 
-    name: str = "resnet_preact_20"
+    name: Name = "resnet_preact_20"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -49,7 +56,7 @@ class Model(BaseModel):
 class Crop(Block):
     """Random crop of the image's own size out of the image padded by `padding` pixels of zeros on each side."""
 
-    padding: Positive = 4
+    padding: Pixels = 4
 
 
 class Augment(Block):
@@ -102,18 +109,18 @@ class Cosine(Schedule):
 class Train(Block):
     """The run itself."""
 
-    epochs: Positive = 30
-    max_steps: Positive | None = None
-    batch_size: Positive = 128
-    seed: NotNegative = 1
+    epochs: EpochCount = 30
+    max_steps: StepCount | None = None
+    batch_size: BatchSize = 128
+    seed: Seed = 1
     device: str = "auto"
-    threads: Positive | Literal["auto"] = "auto"
+    threads: Threads | Literal["auto"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     deterministic: bool = False
     select: Literal["last", "best-val"] = "last"
-    eval_every_epochs: Positive = 1
-    save_every_epochs: Positive = 1
+    eval_every_epochs: EpochCount = 1
+    save_every_epochs: EpochCount = 1
 
 
 class Track(Block):

@@ -1,6 +1,7 @@
 """Config -> everything a run is made of. The only place, beside the command line, that knows `Config`."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,8 @@ from torch import nn
 
 from pictorch import data, models, optim
 from pictorch.config import Config, Loaded, OptionError, UserError, locate
+from pictorch.config.explain import place_of
+from pictorch.config.load import complaint
 from pictorch.data.loader import ResidentLoader
 from pictorch.data.split import split, subset
 from pictorch.data.streams import generator
@@ -53,19 +56,52 @@ class Job:
 
 
 def check(loaded: Loaded) -> None:
-    """Raise UserError for names and options that only the components know; reads no data and takes no memory."""
-    config = loaded.config
-    try:
-        spec = data.find(config.data.name)
-    except UserError as error:
-        raise locate(OptionError(config.data.name, None, str(error)), "data", loaded.origins) from None
+    """Raise ConfigError for names and options that only the components know; reads no data and takes no memory."""
+    if told := mistakes(loaded, set(Config.model_fields)):
+        raise complaint(told, loaded)
+
+
+def mistakes(loaded: Loaded, blocks: Collection[str]) -> list[str]:
+    """Return what only the components know to be wrong in the top-level `blocks`, a line each with its place."""
+    config, origins, found = loaded.config, loaded.origins, []
+    if "data" in blocks:
+        try:
+            spec = data.find(config.data.name)
+        except UserError as error:
+            found.append(f"{place_of('data.name', origins)}data.name: {error}")
+        else:
+            found += model_mistakes(loaded, spec) if "model" in blocks else []
+            found += crop_mistakes(loaded, spec) if "augment" in blocks else []
+    if "train" in blocks:
+        try:
+            precision.choose_device(config.train.device)
+        except UserError as error:
+            found.append(f"{place_of('train.device', origins)}train.device: {error}")
+    if "track" in blocks:
+        try:
+            trackers.check(config.track.tensorboard)
+        except UserError as error:
+            found.append(f"{place_of('track.tensorboard', origins)}{error}")
+    return found
+
+
+def model_mistakes(loaded: Loaded, spec: data.DatasetSpec) -> list[str]:
+    """Return what is wrong with the network's name or options, in a line with its place, or nothing."""
     try:
         with torch.device("meta"):
-            create_model(config, spec)
+            create_model(loaded.config, spec)
     except OptionError as error:
-        raise locate(error, "model", loaded.origins) from None
-    precision.choose_device(config.train.device)
-    trackers.check(config.track.tensorboard)
+        return [str(locate(error, "model", loaded.origins))]
+    return []
+
+
+def crop_mistakes(loaded: Loaded, spec: data.DatasetSpec) -> list[str]:
+    """Return that the padding is too large for the images, in a line with its place, or nothing."""
+    crop, key = loaded.config.augment.crop, "augment.crop.padding"
+    if crop is None or crop.padding < spec.image_size:
+        return []
+    text = f"expected less than the image size, {spec.image_size}: a crop could miss the image; got {crop.padding}"
+    return [f"{place_of(key, loaded.origins)}{key}: {text}"]
 
 
 def create_model(config: Config, spec: data.DatasetSpec) -> nn.Module:
@@ -87,22 +123,24 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
 
     `threads` and `precise` are those of an earlier session of the same run; None chooses them by the configuration.
     """
-    device = precision.choose_device(config.train.device)
+    with naming("train.device"):
+        device = precision.choose_device(config.train.device)
     dataset = data.open(config.data.name, root=data.root(config.data.dir))
     train, val = training_parts(config, dataset.train)
-    train_loader = ResidentLoader(
-        split=train,
-        num_classes=len(dataset.spec.classes),
-        mean=dataset.spec.mean,
-        std=dataset.spec.std,
-        batch_size=config.train.batch_size,
-        device=device,
-        seed=config.train.seed,
-        shuffle=True,
-        drop_last=config.data.drop_last,
-        crop_padding=config.augment.crop.padding if config.augment.crop else 0,
-        flip=config.augment.flip,
-    )
+    with naming("train.batch_size"):
+        train_loader = ResidentLoader(
+            split=train,
+            num_classes=len(dataset.spec.classes),
+            mean=dataset.spec.mean,
+            std=dataset.spec.std,
+            batch_size=config.train.batch_size,
+            device=device,
+            seed=config.train.seed,
+            shuffle=True,
+            drop_last=config.data.drop_last,
+            crop_padding=config.augment.crop.padding if config.augment.crop else 0,
+            flip=config.augment.flip,
+        )
     torch.manual_seed(generator(config.train.seed, "model").initial_seed())
     model = create_model(config, dataset.spec)
     complexity = count(model, in_channels=dataset.spec.in_channels, image_size=dataset.spec.image_size)
@@ -138,11 +176,22 @@ def training_parts(config: Config, train: data.Split) -> tuple[data.Split, data.
     """
     val = None
     if config.data.val_fraction:
-        kept, held_out = split(train.labels, config.data.val_fraction, config.data.split_seed)
+        with naming("data.val_fraction"):
+            kept, held_out = split(train.labels, config.data.val_fraction, config.data.split_seed)
         train, val = train.select(kept), train.select(held_out)
     if config.data.fraction < 1:
-        train = train.select(subset(train.labels, config.data.fraction, config.data.split_seed))
+        with naming("data.fraction"):
+            train = train.select(subset(train.labels, config.data.fraction, config.data.split_seed))
     return train, val
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Put the configuration's key in front of a component's UserError, which does not know it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
 
 
 def evaluation_loader(spec: data.DatasetSpec, part: data.Split, device: torch.device) -> ResidentLoader:

@@ -1,11 +1,12 @@
 """The configuration loader: what is merged how, and one clear message for every mistake."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
-from pictorch.config import ConfigError, UserError, config_hash, differences, dump, load, recipes, to_dict
+from pictorch.config import ConfigError, Loaded, UserError, config_hash, differences, dump, load, recipes, to_dict
 
 
 def write(path: Path, text: str) -> Path:
@@ -119,12 +120,21 @@ def test_the_hash_names_the_experiment_not_the_execution() -> None:
         ("epochs=3", "command line: epochs: unknown key; did you mean 'train.epochs'?"),
         ("optimizer.lr=3", "command line: optimizer: unknown key; did you mean 'optim'?"),
         ("train.epochs=-1", "command line: train.epochs: expected a value above 0, got -1"),
-        ("train.epochs=abc", "command line: train.epochs: expected a whole number, got 'abc'"),
+        (
+            "train.epochs=abc",
+            "command line: train.epochs: expected a whole number, got 'abc'",
+        ),
         ("train.epochs=2.5", "command line: train.epochs: expected a whole number, got 2.5"),
-        ("train.epochs=true", "command line: train.epochs: expected a whole number, got True"),
-        ("train.epochs=", "command line: train.epochs: expected a whole number, got None"),
-        ("optim.lr=true", "command line: optim.lr: expected a number, got True"),
-        ("optim.lr=.inf", "command line: optim.lr: expected a finite number, got inf"),
+        (
+            "train.epochs=true",
+            "command line: train.epochs: expected a whole number, got true",
+        ),
+        (
+            "train.epochs=",
+            "command line: train.epochs: expected a whole number, got null",
+        ),
+        ("optim.lr=true", "command line: optim.lr: expected a number, got true"),
+        ("optim.lr=.inf", "command line: optim.lr: expected a finite number, got .inf"),
         ("optim.lr=0", "command line: optim.lr: expected a value above 0, got 0"),
         ("data.val_fraction=1", "command line: data.val_fraction: expected a value below 1, got 1"),
         ("data.fraction=1.5", "command line: data.fraction: expected a value of at most 1, got 1.5"),
@@ -138,17 +148,45 @@ def test_the_hash_names_the_experiment_not_the_execution() -> None:
             "train.select=best-val",
             "command line: train.select: best-val needs a validation part: set data.val_fraction",
         ),
-        ("optim.momentum=0", "optim.nesterov: needs optim.momentum above 0"),
+        ("optim.momentum=0", "command line: optim.momentum: Nesterov's momentum needs optim.momentum above 0"),
         ("schedule.warmup_epochs=99", "command line: schedule.warmup_epochs: 99 epochs of warm-up do not fit into"),
         ("track.tensorboard=3", "command line: track.tensorboard: expected true or false or 'auto', got 3"),
         ("model.name=3", "command line: model.name: expected text, got 3"),
-        ("train.threads=0", "command line: train.threads: expected a whole number above 0 or 'auto', got 0"),
+        (
+            "train.threads=0",
+            "command line: train.threads: expected a whole number above 0 and of at most 1024 or 'auto', got 0",
+        ),
         ("train.seed=010", "command line: train.seed: expected a whole number, got '010'"),
         ("train.seed=1:30", "command line: train.seed: expected a whole number, got '1:30'"),
-        ("data.name={[1]: 2}", "command line: data.name: '{[1]: 2}' is not a YAML value: found unhashable key"),
-        ("data.name=!!int abc", "command line: data.name: '!!int abc' is not a YAML value: invalid literal for int()"),
-        ("data.name=&a [*a]", "command line: data.name: '&a [*a]' is not a YAML value: maximum recursion depth"),
-        ("train.epochs=[3", "command line: train.epochs: '[3' is not a YAML value: expected ',' or ']'"),
+        ("data.name={[1]: 2}", "command line: data.name: expected a plain key; lists, mappings and merges"),
+        ("data.name=!!int abc", "command line: data.name: this is not valid YAML: tags (`!!int`) are not supported"),
+        ("data.name=&a [*a]", "command line: data.name: this is not valid YAML: aliases (`*name`) are not supported"),
+        ("train.epochs=[3", "command line: train.epochs: this is not valid YAML: expected ',' or ']'"),
+        ("train.epochs=\0", "command line: train.epochs: this is not valid YAML: it has the character U+0000"),
+        ("optim={lr: 1, lr: 2}", "command line: optim.lr: this key stands here a second time"),
+        ("optim={<<: {lr: 1}}", "command line: optim: expected a plain key"),
+        ("augment.crop={padding: 0}", "command line: augment.crop.padding: expected a value above 0, got 0"),
+        ("optim={lr: -1}", "command line: optim.lr: expected a value above 0, got -1"),
+        ("train.epochs.x=1", "command line: train.epochs: expected a whole number, got"),
+        ("train=5", "command line: train: expected a block of keys, got 5"),
+        ("model.name=", "command line: model.name: expected text, got null"),
+        ("model.name=''", "command line: model.name: expected a text that is not empty, got ''"),
+        ("schedule.name=null", "command line: schedule.name: unknown name null; known: constant, multistep, cosine"),
+        ("optim.name=[sgd, true]", "command line: optim.name: expected 'sgd', got ['sgd', true]"),
+        ("train.epochs=1000001", "command line: train.epochs: expected a value of at most 1000000, got 1000001"),
+        ("train.batch_size=1e99", "command line: train.batch_size: expected a whole number, got 1e+99"),
+        ("train.max_steps=9999999999999", "train.max_steps: expected a value of at most 1000000000000, got"),
+        ("train.seed=9223372036854775808", "train.seed: expected a value below 9223372036854775808, got 922"),
+        (
+            "train.threads=100000000",
+            "train.threads: expected a whole number above 0 and of at most 1024 or 'auto', got",
+        ),
+        ("augment.crop.padding=1025", "augment.crop.padding: expected a value of at most 1024, got 1025"),
+        (f"train.epochs={'9' * 400}", "train.epochs: expected a number of at most 100 digits, got 400"),
+        (f"train.epochs={'9' * 5000}", "train.epochs: expected a number of at most 100 digits, got 5000"),
+        (f"train.epochs={'[' * 5000}", "command line: train.epochs: this is not valid YAML: it is nested"),
+        (f"model.depth={'[' * 30}{']' * 30}", "model.depth: expected at most 20 levels of nesting, got more"),
+        (f"train{'.a' * 5000}=1", "command line: 'train.a.a"),
         ("--confg", "command line: --confg: unknown option"),
         ("train.epochs", "command line: train.epochs: no value is given for it; write train.epochs=value"),
         ("a b=3", "command line: 'a b=3': expected key=value"),
@@ -166,10 +204,11 @@ def test_every_mistake_is_said_at_once() -> None:
 
 def test_multistep_says_what_it_needs() -> None:
     assert "schedule.milestones_epochs: this key is needed" in message("schedule.name=multistep")
-    assert "expected a list of a number above 0, got 'a'" in message(
+    assert "expected a list of numbers above 0, got 'a'" in message(
         "schedule.name=multistep", "schedule.milestones_epochs=[a]"
     )
-    assert "expected rising epochs" in message("schedule.name=multistep", "schedule.milestones_epochs=[3,2]")
+    rising = message("schedule.name=multistep", "schedule.milestones_epochs=[3,2]")
+    assert "command line: schedule.milestones_epochs: expected rising epochs, got [3, 2]" in rising
     assert "expected at least 1 value" in message("schedule.name=multistep", "schedule.milestones_epochs=[]")
 
 
@@ -180,17 +219,28 @@ def test_multistep_says_what_it_needs() -> None:
         ("train:\n  epochs: 3\n  epochs: 4\n", "bad.yaml:3: train.epochs: this key stands here a second time"),
         ("train: 3\n", "bad.yaml:1: train: expected a block of keys, got 3"),
         ("optim:\n  lr: fast\n", "bad.yaml:2: optim.lr: expected a number, got 'fast'"),
-        ("schedule:\n  name: multistep\n", "bad.yaml:1: schedule.milestones_epochs: this key is needed"),
+        ("schedule:\n  name: multistep\n", "bad.yaml:2: schedule.milestones_epochs: this key is needed"),
         ("- a\n- b\n", "bad.yaml:1: expected `key: value` lines"),
         ("train: [\n", "bad.yaml:2: this is not valid YAML"),
         ("train:\n\tepochs: 3\n", "bad.yaml:2: this is not valid YAML"),
         ("train.epochs: 2\n", "bad.yaml:1: train.epochs: unknown key; keys are nested: `train:` on a line"),
-        ("train: {[1]: 2}\n", "bad.yaml:1: expected a plain key"),
-        ("train: &t\n  seed: 1\noptim:\n  <<: *t\n", "bad.yaml:4: expected a plain key"),
-        ("train: {seed: !!int abc}\n", "bad.yaml: this is not valid YAML: invalid literal for int()"),
-        ("train: {seed: &a [*a]}\n", "bad.yaml:1: this is not valid YAML: found unconstructable recursive node"),
-        ("extends: nowhere\n", "bad.yaml:1: extends: no recipe 'nowhere'"),
-        ("extends: [a]\n", "bad.yaml:1: extends: expected the name of a recipe"),
+        ("train: {[1]: 2}\n", "bad.yaml:1: train: expected a plain key"),
+        ("train: &t\n  seed: 1\noptim:\n  <<: *t\n", "bad.yaml:4: this is not valid YAML: aliases (`*name`) are"),
+        ("train: {seed: !!int ''}\n", "bad.yaml:1: this is not valid YAML: tags (`!!int`) are not supported"),
+        ("data:\n  drop_last: !!bool x\n", "bad.yaml:2: this is not valid YAML: tags (`!!int`) are not supported"),
+        ("data: {dir: !!timestamp x}\n", "bad.yaml:1: this is not valid YAML: tags"),
+        ("data: {dir: !mine x}\n", "bad.yaml:1: this is not valid YAML: tags"),
+        ("data: !!set {a, b}\n", "bad.yaml:1: this is not valid YAML: tags"),
+        ("train: {seed: &a [*a]}\n", "bad.yaml:1: this is not valid YAML: aliases (`*name`) are not supported"),
+        ("train:\n  seed: \0\n", "bad.yaml:2: this is not valid YAML: it has the character U+0000"),
+        ("train:\n  seed: \x1b\n", "bad.yaml:2: this is not valid YAML: it has the character U+001B"),
+        (f"train: {'[' * 5000}\n", "bad.yaml:1: this is not valid YAML: it is nested more than 20 levels deep"),
+        (f"train:\n  seed: {'9' * 5000}\n", "bad.yaml:2: train.seed: expected a number of at most 100 digits"),
+        ("extends: nowhere\n", "bad.yaml:1: extends: there is neither a file 'nowhere.yaml' nor a recipe 'nowhere'"),
+        ("extends: mnist/resnet_20\n", "bad.yaml:1: extends: there is neither a file 'mnist/resnet_20.yaml'"),
+        (f"extends: {'a' * 5000}\n", "bad.yaml:1: extends: there is neither a file 'aaa"),
+        ('extends: "a\\0b"\n', "bad.yaml:1: extends: there is neither a file"),
+        ("extends: [a, null]\n", "bad.yaml:1: extends: expected the name of a recipe or of a file, got ['a', null]"),
         ("extends: bad\n", "bad.yaml: extends: the files extend each other in a circle"),
     ],
 )
@@ -203,9 +253,146 @@ def test_one_message_with_file_and_line_for_a_mistake_in_a_file(
     assert str(caught.value).startswith(said)
 
 
+def test_the_place_is_that_of_the_value_that_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "parent.yaml", "optim:\n  lr: -1\n  momentum: 0.9\n")
+    child = write(tmp_path / "child.yaml", "extends: parent\noptim:\n  nesterov: true\ndata: {val_fraction: 0.1}\n")
+
+    def said(*overrides: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            load(child, overrides)
+        return str(caught.value).splitlines()
+
+    assert said() == ["parent.yaml:2: optim.lr: expected a value above 0, got -1"]
+    assert said("optim.lr=-2") == ["command line: optim.lr: expected a value above 0, got -2"]
+    assert said("optim={lr: 1, momentum: 0}")[0].startswith("command line: optim.momentum: Nesterov's momentum needs")
+    twice = said("optim.lr=1", "optim.momentum=0", "optim.nesterov=false", "optim.nesterov=true")
+    assert twice[0].startswith("command line: optim.nesterov: Nesterov's momentum needs")
+    best = said("optim.lr=1", "data={val_fraction: 0}", "train.select=best-val")
+    assert best[0].startswith("command line: train.select: best-val needs a validation part")
+
+
+def test_the_files_are_blamed_for_what_they_contradict_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "a.yaml", "train:\n  seed: 1\noptim:\n  momentum: 0\n")
+    with pytest.raises(ConfigError, match=r"^a\.yaml:4: optim\.momentum: Nesterov's momentum needs"):
+        load(path)
+    missing = write(tmp_path / "b.yaml", "schedule:\n  gamma: 0.2\n")
+    with pytest.raises(ConfigError, match=r"^command line: schedule\.milestones_epochs: this key is needed"):
+        load(missing, ["schedule.name=multistep"])
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "said"),
+    [
+        ("optim: {}\ntrain: 5\n", "train.epochs=1", "a.yaml:2: train: expected a block of keys, got 5"),
+        (
+            "augment: {crop: 3}\n",
+            "augment.crop={padding: 1}",
+            "a.yaml:1: augment.crop: expected a block of keys, got 3",
+        ),
+    ],
+)
+def test_a_scalar_where_a_block_belongs_is_not_written_over(
+    text: str, override: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path / "a.yaml", text), [override])
+    assert str(caught.value) == said
+
+
+def test_a_block_on_the_command_line_keeps_what_it_gives_from_scaling() -> None:
+    loaded = load("cifar10/resnet_110", ["train.epochs=16", "schedule={milestones_epochs: [8]}"])
+    assert loaded.config.schedule.milestones_epochs == (8,)  # type: ignore[union-attr]
+    assert loaded.origins["schedule.milestones_epochs"] == "command line"
+    assert loaded.notes == ()
+
+
+def test_a_dropped_option_has_no_place_any_more() -> None:
+    loaded = load(None, ["model={name: resnet}"])
+    assert "model.depth" not in loaded.origins
+    assert loaded.origins["model.name"] == "command line"
+    assert "model.depth, model.base_channels of the recipe no longer apply" in loaded.notes[0]
+
+
+def test_notes_stand_behind_the_mistakes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("cifar10/resnet_110", ["train.epochs=16", "optim.lr=-1"])
+    mistake, note = str(caught.value).splitlines()
+    assert mistake == "command line: optim.lr: expected a value above 0, got -1"
+    assert note.startswith("note: schedule.milestones_epochs: 80, 120 became 8, 12")
+    with pytest.raises(ConfigError) as caught:
+        load("cifar10/resnet_110", ["train.epochs=-16"])
+    assert str(caught.value) == "command line: train.epochs: expected a value above 0, got -16"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["train.epochs=100", "schedule.scale=false"],
+            "command line: train.epochs: the milestone 120 is never reached with train.epochs=100",
+        ),
+        (
+            ["schedule.milestones_epochs=[80, 160]"],
+            "command line: schedule.milestones_epochs: the milestone 160 is never reached with train.epochs=160",
+        ),
+    ],
+)
+def test_a_milestone_that_is_never_reached_is_a_mistake(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("cifar10/resnet_110", overrides)
+    assert str(caught.value) == said
+
+
+def test_contradictions_are_told_beside_the_mistakes_of_other_blocks() -> None:
+    lines = message("model.name=3", "optim.momentum=0", "data.fraction=2", "train.select=best-val").splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["data.fraction", "model.name", "optim.momentum"]
+
+
+def test_further_checks_are_given_the_sound_blocks() -> None:
+    def check(loaded: Loaded, blocks: Collection[str]) -> list[str]:
+        assert loaded.config.train.seed == 1
+        return [", ".join(sorted(blocks))]
+
+    with pytest.raises(ConfigError) as caught:
+        load(None, ["train.seed=-7"], check=check)
+    first, second = str(caught.value).splitlines()
+    assert first == "command line: train.seed: expected a value of at least 0, got -7"
+    assert second == "augment, data, model, optim, schedule, track"
+
+
+def test_a_single_override_may_be_a_text() -> None:
+    assert load(None, "train.epochs=3").config.train.epochs == 3
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write(tmp_path / "home/parent.yaml", "train: {seed: 5}\n")
+    write(tmp_path / "home/child.yaml", "extends: ~/parent\n")
+    assert load(Path("~/child.yaml")).config.train.seed == 5
+
+
+def test_an_empty_block_that_is_off_is_made_by_a_later_key(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "augment: {crop: null}\n")
+    assert load(path, ["augment.crop={padding: 2}"]).config.augment.crop.padding == 2  # type: ignore[union-attr]
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot read this configuration: No such file"):
         load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot read this configuration: File name too long"):
+        load(tmp_path / f"{'a' * 300}.yaml")
+    with pytest.raises(ConfigError, match=r"this is not the path of a file: embedded null byte"):
+        load(tmp_path / "a\0.yaml")
+    with pytest.raises(UserError, match="no recipe"):
+        load("a\0")
+    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
+    with pytest.raises(ConfigError, match="cannot read this configuration: Too many levels of symbolic links"):
+        load(tmp_path / "loop.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"binary\.yaml: cannot read this configuration: it is not UTF-8"):
         load(tmp_path / "binary.yaml")
@@ -219,7 +406,7 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1e3", "010", "1:30", "2020-01-01", "yes", "null", "~", "0x10", ".5", "é ü", " a", "a: b", "+5"]
+    "text", ["1e3", "010", "1:30", "2020-01-01", "yes", "null", "~", "0x10", ".5", "é ü", " a", "a: b", "+5", "=", "<<"]
 )
 def test_text_survives_a_dump(text: str, tmp_path: Path) -> None:
     path = tmp_path / "dumped.yaml"
