@@ -18,7 +18,15 @@ from torch import nn
 
 from pictorch.config.errors import OptionError, nearest
 from pictorch.config.keywords import check_keywords
-from pictorch.models import foreign, resnet, resnet_preact
+from pictorch.models import (
+    foreign,
+    mobilenet_v1,
+    mobilenet_v2,
+    resnet,
+    resnet_preact,
+    shufflenet_v1,
+    shufflenet_v2,
+)
 from pictorch.models.init import Undrawn
 from pictorch.models.layers import check_positive
 
@@ -41,6 +49,10 @@ def _family(module: ModuleType) -> Family:
 _FAMILIES: dict[str, Family] = {
     "resnet": _family(resnet),
     "resnet_preact": _family(resnet_preact),
+    "mobilenet_v1": _family(mobilenet_v1),
+    "mobilenet_v2": _family(mobilenet_v2),
+    "shufflenet_v1": _family(shufflenet_v1),
+    "shufflenet_v2": _family(shufflenet_v2),
 }
 _VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     name: (family, options) for family, entry in _FAMILIES.items() for name, options in entry.variants.items()
