@@ -1,6 +1,9 @@
 """Prediction on image files of every kind, through the run's own preprocessing."""
 
+import os
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +12,9 @@ from PIL import Image
 
 import pictorch
 from pictorch import api, data
+from pictorch.cli import prediction
 from pictorch.config import UserError
-from pictorch.deploy.predict import Predictor, upright
+from pictorch.deploy.predict import Predictor, decode, upright
 
 
 def test_test_images_as_files_give_the_evaluations_answers(small_run: api.Result) -> None:
@@ -22,9 +26,9 @@ def test_test_images_as_files_give_the_evaluations_answers(small_run: api.Result
         Image.fromarray(image[0].numpy()).save(files[-1])
     predictions = pictorch.predict(small_run.run_dir, files, top_k=5)
     assert [p.source for p in predictions] == [str(file) for file in files]
-    for i, prediction in enumerate(predictions):
-        assert prediction.classes == tuple(str(k) for k in evaluation.ranked[i].tolist())
-        assert prediction.probabilities == pytest.approx(evaluation.probabilities[i].tolist(), abs=1e-5)
+    for i, answer in enumerate(predictions):
+        assert answer.classes == tuple(str(k) for k in evaluation.ranked[i].tolist())
+        assert answer.probabilities == pytest.approx(evaluation.probabilities[i].tolist(), abs=1e-5)
 
 
 def test_top_k_and_no_images(small_run: api.Result) -> None:
@@ -35,7 +39,9 @@ def test_top_k_and_no_images(small_run: api.Result) -> None:
     assert pictorch.predict(small_run.run_dir, []) == []
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "PA", "CMYK", "YCbCr", "LAB", "HSV", "I;16", "I", "F"]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_mode_becomes_grey_or_rgb(mode: str, channels: int) -> None:
     image = upright(Image.new(mode, (5, 4)), channels)
@@ -43,9 +49,154 @@ def test_every_mode_becomes_grey_or_rgb(mode: str, channels: int) -> None:
     assert image.size == (5, 4)
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
-    pixels = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
-    assert np.asarray(upright(Image.fromarray(pixels), 1)).tolist() == [[0, 1, 128, 255]]
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        (np.uint16, [0, 257, 32896, 65535], [0, 1, 128, 255]),
+        (np.uint16, [0, 129, 200, 255], [0, 1, 1, 1]),  # a dark image of 16 bits, not a bright one of 8
+        (np.int32, [0, 257, 32896, 65535], [0, 1, 128, 255]),
+        (np.float32, [0, 0.25, 0.5, 1], [0, 64, 128, 255]),
+        (np.float32, [0, 0.1, 0.1, 0.2], [0, 26, 26, 51]),
+        (np.float32, [0, 1, 128.4, 255], [0, 1, 128, 255]),
+        (np.float32, [0, 0, 0, 1.5], [0, 0, 0, 2]),
+    ],
+)
+def test_grey_of_more_than_8_bits_is_scaled_not_clipped(dtype: Any, values: list[float], expected: list[int]) -> None:
+    Image.fromarray(np.array([values], dtype=dtype)).save("deep.tif")
+    assert np.asarray(decode(Path("deep.tif"), 1)).tolist() == [expected]
+    assert np.asarray(decode(Path("deep.tif"), 3)).tolist() == [[[value] * 3 for value in expected]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "why"),
+    [
+        (np.float32, [0, float("nan")], "some of its values are not finite numbers"),
+        (np.float32, [0, float("inf")], "some of its values are not finite numbers"),
+        (np.float32, [0, 300], r"its values go from 0 to 300; expected 0\.\.1 or 0\.\.255"),
+        (np.float32, [-0.5, 0.5], r"its values go from -0\.5 to 0\.5; expected 0\.\.1 or 0\.\.255"),
+        (np.int32, [0, 65536], r"its values go from 0 to 65536; expected 0\.\.65535"),
+        (np.int32, [-1, 9], r"its values go from -1 to 9; expected 0\.\.65535"),
+    ],
+)
+def test_values_of_no_known_range_are_refused(dtype: Any, values: list[float], why: str) -> None:
+    Image.fromarray(np.array([values], dtype=dtype)).save("odd.tif")
+    with pytest.raises(UserError, match=rf"^odd\.tif: this image cannot be read: {why}$"):
+        decode(Path("odd.tif"), 1)
+
+
+def test_a_lab_file_is_read_in_colour_and_grey() -> None:
+    lab = Image.merge("LAB", [Image.new("L", (4, 4), level) for level in (200, 128, 128)])
+    lab.save("lab.tif")
+    red, green, blue = decode(Path("lab.tif"), 3).getpixel((0, 0))
+    assert max(red, green, blue) - min(red, green, blue) <= 2
+    assert decode(Path("lab.tif"), 1).getpixel((0, 0)) == pytest.approx(green, abs=2)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+@pytest.mark.parametrize(("channels", "white"), [(1, 255), (3, (255, 255, 255))])
+def test_transparent_pixels_are_white_whatever_colour_they_hide(mode: str, channels: int, white: object) -> None:
+    hidden = Image.new("RGBA", (4, 4), (10, 10, 10, 0))
+    if mode == "P":
+        Image.new("RGB", (4, 4), (10, 10, 10)).quantize(2).save("clear.png", transparency=0)
+        image = decode(Path("clear.png"), channels)
+    else:
+        image = upright(hidden.convert(mode), channels)
+    assert image.getpixel((0, 0)) == white
+
+
+def test_half_transparent_is_mixed_with_white() -> None:
+    Image.new("LA", (4, 4), (0, 102)).save("half.png")
+    assert decode(Path("half.png"), 1).getpixel((0, 0)) == 153
+
+
+def test_the_first_frame_of_an_animation_is_used() -> None:
+    frames = [Image.new("L", (4, 4), value) for value in (250, 0, 120)]
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
+    assert decode(Path("moving.gif"), 1).getpixel((0, 0)) == 250
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
+def test_tiny_and_elongated_images_work(small_run: api.Result, size: tuple[int, int]) -> None:
+    prepared = Predictor(small_run.run_dir).prepare(Image.new("L", size, 77))
+    assert prepared.shape == (1, 8, 8)
+    assert prepared.min() == prepared.max()
+
+
+def test_large_images_are_read_without_a_warning_and_huge_ones_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("1", (60, 50)).save("large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert decode(Path("large.png"), 1).size == (60, 50)
+    assert caught == []
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match=r"large\.png: this image cannot be read: Image size \(3000 pixels\) exceeds"):
+        decode(Path("large.png"), 1)
+
+
+def test_what_is_no_file_is_said_in_words_and_does_not_wait() -> None:
+    Path("folder").mkdir()
+    os.mkfifo("pipe")
+    for name, why in {
+        "none.png": "there is no such file",
+        "folder": "this is a directory; expected image files, for example those in it",
+        "pipe": "this is a pipe or a device; expected an image file",
+        "/dev/zero": "this is a pipe or a device; expected an image file",
+        "n" * 300: "this file cannot be read: File name too long",
+        "a\0b": "this image cannot be read: embedded null (byte|character)",
+    }.items():
+        with pytest.raises(UserError, match=f"^{name}: {why}"):
+            decode(Path(name), 1)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "gif", "bmp"])
+def test_a_cut_or_damaged_file_is_named(kind: str) -> None:
+    path = Path(f"damaged.{kind}")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)).save(path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 400, 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=rf"^damaged\.{kind}: this (image cannot be read|is not an image file)"):
+            decode(path, 1)
+
+
+def test_an_image_of_the_callers_that_cannot_be_used_is_named(small_run: api.Result) -> None:
+    with pytest.raises(UserError, match=r"image mode=L size=0x4 at .*: this image cannot be read: it has no pixels"):
+        pictorch.predict(small_run.run_dir, [Image.new("L", (0, 4))])
+
+
+@pytest.mark.parametrize(
+    ("images", "why"),
+    [
+        (Path("a.png"), r"images: expected a list, got one PosixPath; write \[image\]"),
+        ("a.png", r"images: expected a list, got one str"),
+        (Image.new("L", (8, 8)), r"images: expected a list, got one Image"),
+        ([Path("a.png"), "b.png"], r"images\[1\]: expected a pathlib\.Path or a Pillow image, got str"),
+        (np.zeros((2, 8, 8)), r"images\[0\]: .*, got ndarray; PIL\.Image\.fromarray makes an image"),
+    ],
+    ids=["path", "text", "image", "text in a list", "array"],
+)
+def test_arguments_of_another_kind_are_refused(small_run: api.Result, images: Any, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        Predictor(small_run.run_dir)(images)
+
+
+@pytest.mark.parametrize("top_k", [0, -3])
+def test_top_k_is_at_least_one(small_run: api.Result, top_k: int) -> None:
+    with pytest.raises(UserError, match=f"top_k: expected at least 1, got {top_k}"):
+        Predictor(small_run.run_dir)([Image.new("L", (8, 8))], top_k=top_k)
+
+
+def test_the_command_counts_bad_files_only_among_several(
+    small_run: api.Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(small_run.run_dir)
+    with pytest.raises(UserError, match=r"^none\.png: there is no such file$"):
+        prediction.predict(run, ["none.png"], top_k=1, as_json=False)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="2 of 2 files could not be read"):
+        prediction.predict(run, ["none.png", "nor.png"], top_k=1, as_json=False)
+    assert "none.png: there is no such file" in capsys.readouterr().err
 
 
 def test_exif_rotation_is_applied() -> None:
