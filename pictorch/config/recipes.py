@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pictorch.config.errors import UserError, nearest
+from pictorch.config.keywords import show
 
 DEFAULT = "digits/resnet_preact_8"
 
@@ -26,7 +27,7 @@ def find(name: str) -> Path:
     if name in names():
         return path
     raise UserError(
-        f"no recipe {name!r}{nearest(name, names())}\n`pictorch recipes` lists them; a file is given with --config"
+        f"no recipe {show(name)}{nearest(name, names())}\n`pictorch recipes` lists them; a file is given with --config"
     )
 
 

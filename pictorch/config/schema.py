@@ -33,7 +33,7 @@ class Data(Block):
     """The images: `name` of the set, `dir` it lies under, the part held out for validation, the fraction used."""
 
     name: Name = "digits"
-    dir: str | None = None
+    dir: Name | None = None
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     split_seed: Seed = 0
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -64,14 +64,16 @@ def check(loaded: Loaded) -> None:
 def mistakes(loaded: Loaded, blocks: Collection[str]) -> list[str]:
     """Return what only the components know to be wrong in the top-level `blocks`, a line each with its place."""
     config, origins, found = loaded.config, loaded.origins, []
+    spec = None
     if "data" in blocks:
         try:
             spec = data.find(config.data.name)
         except UserError as error:
             found.append(f"{place_of('data.name', origins)}data.name: {error}")
-        else:
-            found += model_mistakes(loaded, spec) if "model" in blocks else []
-            found += crop_mistakes(loaded, spec) if "augment" in blocks else []
+    if "model" in blocks:
+        found += model_mistakes(loaded, spec)
+    if "augment" in blocks and spec:
+        found += crop_mistakes(loaded, spec)
     if "train" in blocks:
         try:
             precision.choose_device(config.train.device)
@@ -85,11 +87,17 @@ def mistakes(loaded: Loaded, blocks: Collection[str]) -> list[str]:
     return found
 
 
-def model_mistakes(loaded: Loaded, spec: data.DatasetSpec) -> list[str]:
-    """Return what is wrong with the network's name or options, in a line with its place, or nothing."""
+def model_mistakes(loaded: Loaded, spec: data.DatasetSpec | None) -> list[str]:
+    """Return what is wrong with the network's name or options, in a line with its place, or nothing.
+
+    Whether the network fits a data set is left out where that one is not known (None).
+    """
     try:
-        with torch.device("meta"):
-            create_model(loaded.config, spec)
+        if spec is None:
+            models.resolve(loaded.config.model.name, loaded.config.model.options)
+        else:
+            with torch.device("meta"):
+                create_model(loaded.config, spec)
     except OptionError as error:
         return [str(locate(error, "model", loaded.origins))]
     return []

@@ -171,6 +171,7 @@ def test_the_hash_names_the_experiment_not_the_execution() -> None:
         ("train=5", "command line: train: expected a block of keys, got 5"),
         ("model.name=", "command line: model.name: expected text, got null"),
         ("model.name=''", "command line: model.name: expected a text that is not empty, got ''"),
+        ("data.dir=''", "command line: data.dir: expected a text that is not empty, got ''"),
         ("schedule.name=null", "command line: schedule.name: unknown name null; known: constant, multistep, cosine"),
         ("optim.name=[sgd, true]", "command line: optim.name: expected 'sgd', got ['sgd', true]"),
         ("train.epochs=1000001", "command line: train.epochs: expected a value of at most 1000000, got 1000001"),
