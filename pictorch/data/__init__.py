@@ -6,7 +6,8 @@
 `loader.ResidentLoader` makes batches of a split; `split` holds out a part of one. Randomness comes from `streams`.
 """
 
-from pictorch.data.dataset import Dataset, Split, open, root
+from pictorch.data.dataset import Dataset, Split, open
+from pictorch.data.files import root
 from pictorch.data.specs import SPECS, DatasetSpec, find
 
 __all__ = ["SPECS", "Dataset", "DatasetSpec", "Split", "find", "open", "root"]

@@ -1,7 +1,6 @@
 """A data set that was opened: bytes on disk -> tensors, with a checksum that says which bytes they were."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,15 +40,20 @@ class Dataset:
     """The training and test part of a data set.
 
     `checksum` is the sha256, in hex, of the sha256 digests of its files' uncompressed bytes in the specification's
-    order: whether they lie compressed, where and since when do not matter. `official` says whether every file has
-    its published md5.
+    order: whether they lie compressed, where and since when do not matter. `deviations` has a line for each file that
+    is not the official one: its path, and the size and md5 that were expected and found.
     """
 
     spec: DatasetSpec
     train: Split
     test: Split
     checksum: str
-    official: bool
+    deviations: tuple[str, ...]
+
+    @property
+    def official(self) -> bool:
+        """Whether every file has its published md5."""
+        return not self.deviations
 
     @property
     def name(self) -> str:
@@ -57,25 +61,21 @@ class Dataset:
         return self.spec.name if self.official else f"{self.spec.name}@{self.checksum[:8]}"
 
 
-def root(dir: str | None = None) -> Path:
-    """Return the data root: `dir`, else the environment variable PICTORCH_DATA, else ~/.cache/pictorch/data."""
-    return Path(dir or os.environ.get("PICTORCH_DATA") or "~/.cache/pictorch/data").expanduser()
-
-
 def open(name: str, *, root: Path) -> Dataset:
     """Read the data set `name` from the data root; each file is read once, and what is parsed is what is hashed.
 
-    Files of the right structure that are not the official ones open too, under a name that says so.
+    Files of the right structure that are not the official ones open too, under a name that says so, and are listed.
     Raises UserError for an unknown name, and for missing, unreadable or damaged files, naming them.
     """
     spec = specs.find(name)
     digests: list[bytes] = []
-    official: list[bool] = []
+    deviations: list[str] = []
 
     def witnessed() -> Iterator[Content]:
         for content in files.read_all(spec, SHIPPED if spec.shipped else root):
             digests.append(hashlib.sha256(content.raw).digest())
-            official.append(content.official)
+            if content.deviation:
+                deviations.append(content.deviation)
             yield content
 
     parts = READERS[spec.format](witnessed())
@@ -85,5 +85,5 @@ def open(name: str, *, root: Path) -> Dataset:
         train=train,
         test=test,
         checksum=hashlib.sha256(b"".join(digests)).hexdigest(),
-        official=all(official),
+        deviations=tuple(deviations),
     )

@@ -1,6 +1,7 @@
 """The files of a data set: where they lie, what they hold, whether they are the official ones, what to do if not."""
 
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,32 @@ from pictorch.data.specs import DatasetSpec, File, Form
 
 # The largest file of a known set has 155 MB; without a bound, a few MB of .gz can unfold to fill the memory.
 MOST_BYTES = 1 << 30
+
+DEFAULT_ROOT = "~/.cache/pictorch/data"
+GIVEN, VARIABLE, DEFAULT = "--data-dir (or data.dir)", "PICTORCH_DATA", "the default data root"
+
+
+def root(dir: str | None = None) -> Path:
+    """Return the data root: `dir`, else the environment variable PICTORCH_DATA, else ~/.cache/pictorch/data.
+
+    Raises UserError, naming the setting, for the home directory of an unknown user and for what is no path.
+    """
+    variable = os.environ.get("PICTORCH_DATA")
+    setting, text = (GIVEN, dir) if dir else (VARIABLE, variable) if variable else (DEFAULT, DEFAULT_ROOT)
+    if "\0" in text:
+        raise UserError(f"{setting}: expected a path, which has no NUL character, got {text!r}")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{setting}: {text}: no home directory is known for {Path(text).parts[0]}") from None
+
+
+def setting_of(root: Path) -> str:
+    """Return which setting gave a data root."""
+    for setting, text in ((VARIABLE, os.environ.get("PICTORCH_DATA")), (DEFAULT, DEFAULT_ROOT)):
+        if text and root == Path(os.path.expanduser(text)):
+            return setting
+    return GIVEN
 
 
 @dataclass(frozen=True)
@@ -33,6 +60,14 @@ class Content:
         known = {form.md5 for form in self.file.forms} - {None}
         return self.path.suffix == ".gz" and hashlib.md5(self.raw).hexdigest() in known
 
+    @property
+    def deviation(self) -> str | None:
+        """What was expected and found, in a line that names the file; None for an official file."""
+        if self.official:
+            return None
+        found = describe(Form(self.form.path, self.size, self.md5))
+        return f"{self.path}: expected {describe(self.form)}; found {found}"
+
     def damaged(self, why: str) -> UserError:
         """Return the error that names the file, what is wrong, what was expected and found, and what to do."""
         return damaged(self.spec, self.path, self.form, why, size=self.size, md5=self.md5)
@@ -53,7 +88,8 @@ def read_all(spec: DatasetSpec, root: Path) -> Iterator[Content]:
 
 def locate(file: File, root: Path) -> Form | None:
     """Return the first form of `file` that is there, or None."""
-    return next((form for form in file.forms if (root / form.path).is_file()), None)
+    # Path.is_file raises for a folder that may not be entered and for a name that is too long.
+    return next((form for form in file.forms if os.path.isfile(root / form.path)), None)
 
 
 def read(spec: DatasetSpec, file: File, form: Form, path: Path) -> Content:
@@ -89,14 +125,41 @@ def decompress(stored: bytes) -> bytes:
 
 
 def missing(spec: DatasetSpec, root: Path) -> UserError:
-    """Return the error that lists every file of the set, those that are there and those that are not."""
+    """Return the error that names the right root if it is near, else lists the files that are there and are not."""
+    setting = setting_of(root)
+    if not spec.shipped and (right := nearby(spec, root)):
+        change = f"--data-dir {right}" if setting == DEFAULT else f"{setting} to {right}"
+        return UserError(f"{spec.name}: its files lie under {right}, not under {root}; set {change}")
     rows = []
     for file in spec.files:
         mark = "found  " if locate(file, root) else "missing"
         rows.append(f"  {mark}  " + "  or  ".join(f"{form.path} ({describe(form)})" for form in file.forms))
-    place = f"{root}" if root.is_dir() else f"{root} (there is no such folder)"
-    advice = f"{spec.obtain}." if spec.shipped else f"{spec.obtain}.\n{ROOT_ADVICE}"
+    place = f"{root}{state(root)}"
+    advice = f"{spec.obtain}." if spec.shipped else f"{spec.obtain}.\n{describe_root(setting)}"
     return UserError(f"{spec.name}: files are missing under {place}:\n" + "\n".join(rows) + f"\n{advice}")
+
+
+def nearby(spec: DatasetSpec, root: Path) -> Path | None:
+    """Return the folder one or two levels above `root`, or one below it, that holds all files of the set, or None."""
+    below = sorted(root.glob("*/")) if os.path.isdir(root) else []
+    folders = [*root.absolute().parents[:2], *below]
+    return next((folder for folder in folders if all(locate(file, folder) for file in spec.files)), None)
+
+
+def state(root: Path) -> str:
+    """Return what keeps a data root from being a folder, in parentheses, or nothing."""
+    if os.path.isdir(root):
+        return ""
+    return " (this is a file, not a folder)" if os.path.exists(root) else " (there is no such folder)"
+
+
+def describe_root(setting: str) -> str:
+    """Return where a data root comes from, and how to set another."""
+    if setting == GIVEN:
+        return "This data root was given by --data-dir or data.dir; without them it is that of PICTORCH_DATA."
+    if setting == VARIABLE:
+        return "This data root is that of the environment variable PICTORCH_DATA; --data-dir or data.dir go before it."
+    return "This is the default data root; --data-dir, data.dir or the environment variable PICTORCH_DATA set another."
 
 
 def damaged(spec: DatasetSpec, path: Path, form: Form, why: str, *, size: int, md5: str | None = None) -> UserError:
@@ -111,9 +174,3 @@ def damaged(spec: DatasetSpec, path: Path, form: Form, why: str, *, size: int, m
 def describe(form: Form) -> str:
     size = "size not known" if form.size is None else f"{form.size:,} bytes"
     return f"{size}, md5 {form.md5 or 'not known'}"
-
-
-ROOT_ADVICE = (
-    "The data root is set by --data-dir, else by the environment variable PICTORCH_DATA, "
-    "else it is ~/.cache/pictorch/data."
-)

@@ -57,7 +57,7 @@ class ResidentLoader:
         if drop_last and batch_size > n:
             raise UserError(
                 f"batches of {batch_size:,} images, but there are {n:,} and drop_last drops a batch that is not full: "
-                f"none would be left; lower the batch size to {n:,} or less, or turn drop_last off"
+                f"none would be left; expected at most {n:,}, or data.drop_last=false"
             )
         if height != width or not len(mean) == len(std) == channels:
             raise ValueError(

@@ -32,7 +32,10 @@ def subset(labels: torch.Tensor, fraction: float, seed: int) -> torch.Tensor:
     """
     count = round(len(labels) * fraction)
     if not 0 < count <= len(labels):
-        raise UserError(f"a fraction of {fraction:g} of {len(labels):,} images is {count:,} images")
+        raise UserError(
+            f"a fraction of {fraction:g} of {len(labels):,} images is {count:,} images; "
+            "expected at least one and at most all"
+        )
     return torch.arange(len(labels))[choose(labels, count, generator(seed, "subset"))]
 
 

@@ -1,6 +1,8 @@
 """Opening by name: tensors, checksum, official or not; and the real sets, where their files are."""
 
+import dataclasses
 import gzip
+import hashlib
 import os
 import pickle
 import struct
@@ -14,6 +16,7 @@ import torch
 from pictorch import data
 from pictorch.config.errors import UserError
 from pictorch.data import files
+from pictorch.data.specs import Form
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3072), dtype=np.uint8)
 
@@ -33,17 +36,6 @@ def write_idx(folder: Path, *, gz: bool) -> None:
         raw = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
         raw += np.zeros(shape, np.uint8).tobytes()
         (folder / file.forms[gz].path).write_bytes(gzip.compress(raw) if gz else raw)
-
-
-def test_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PICTORCH_DATA", str(tmp_path))
-    assert data.root() == tmp_path
-    assert data.root("elsewhere") == Path("elsewhere")
-    assert data.root("~/d") == Path.home() / "d"
-    monkeypatch.setenv("PICTORCH_DATA", "")
-    assert data.root() == Path.home() / ".cache/pictorch/data"
-    monkeypatch.delenv("PICTORCH_DATA")
-    assert data.root() == Path.home() / ".cache/pictorch/data"
 
 
 def test_tensors(cifar: Path) -> None:
@@ -68,6 +60,31 @@ def test_valid_files_that_are_not_the_official_ones_open_under_another_name(cifa
     assert not dataset.official
     assert len(dataset.checksum) == 64
     assert dataset.name == f"cifar10@{dataset.checksum[:8]}"
+
+
+def test_every_file_that_deviates_is_named_with_expected_and_found(
+    cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cifar / "cifar-10-batches-py" / "data_batch_3"
+    whole = path.read_bytes()
+    spec = data.find("cifar10")
+    form = Form("cifar-10-batches-py/data_batch_3", len(whole), hashlib.md5(whole).hexdigest())
+    same = tuple(
+        dataclasses.replace(file, forms=(dataclasses.replace(form, path=file.forms[0].path),)) for file in spec.files
+    )
+    monkeypatch.setitem(data.SPECS, "cifar10", dataclasses.replace(spec, files=same))
+    assert data.open("cifar10", root=cifar).deviations == ()
+    assert data.open("cifar10", root=cifar).name == "cifar10"
+    batch = pickle.loads(whole)
+    batch["data"][0, 0] ^= 1
+    flipped = pickle.dumps(batch, 2)
+    path.write_bytes(flipped)
+    dataset = data.open("cifar10", root=cifar)
+    found = hashlib.md5(flipped).hexdigest()
+    assert dataset.deviations == (
+        f"{path}: expected {len(whole):,} bytes, md5 {form.md5}; found {len(whole):,} bytes, md5 {found}",
+    )
+    assert not dataset.official
 
 
 def test_checksum_follows_the_content_and_nothing_else(cifar: Path) -> None:

@@ -27,6 +27,34 @@ FILE = File("train", "images", (form("set/a", CONTENT), form("set/a.gz", PACKED)
 SPEC = dataclasses.replace(find("mnist"), name="tiny", files=(FILE,))
 
 
+def test_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PICTORCH_DATA", str(tmp_path))
+    assert files.root() == tmp_path
+    assert files.root("elsewhere") == Path("elsewhere")
+    assert files.root("~/d") == Path.home() / "d"
+    monkeypatch.setenv("PICTORCH_DATA", "")
+    assert files.root() == Path.home() / ".cache/pictorch/data"
+    monkeypatch.delenv("PICTORCH_DATA")
+    assert files.root() == Path.home() / ".cache/pictorch/data"
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "said"),
+    [
+        ("~nosuchuser/d", None, "PICTORCH_DATA: ~nosuchuser/d: no home directory is known for ~nosuchuser"),
+        ("/x", "~nosuchuser", "--data-dir (or data.dir): ~nosuchuser: no home directory is known for ~nosuchuser"),
+        ("/x", "a\0b", r"--data-dir (or data.dir): expected a path, which has no NUL character, got 'a\x00b'"),
+    ],
+)
+def test_a_root_that_is_no_path_is_told_with_its_setting(
+    variable: str, given: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PICTORCH_DATA", variable)
+    with pytest.raises(UserError) as caught:
+        files.root(given)
+    assert str(caught.value) == said
+
+
 def read(root: Path) -> files.Content:
     (content,) = files.read_all(SPEC, root)
     return content
@@ -57,7 +85,7 @@ def test_a_file_without_known_md5_is_not_official(root: Path) -> None:
     (root / "set" / "a").write_bytes(CONTENT)
     unknown = File("train", "images", (Form("set/a", None, None), form("set/a.gz", PACKED)))
     (content,) = files.read_all(dataclasses.replace(SPEC, files=(unknown,)), root)
-    assert not content.official
+    assert content.deviation is not None
     assert "size not known, md5 not known" in str(content.damaged("why"))
 
 
@@ -87,6 +115,58 @@ def test_missing_files_are_listed_with_sizes_checksums_and_the_way_to_change_the
 def test_missing_root_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such folder"):
         next(files.read_all(SPEC, tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("setting", [files.GIVEN, files.VARIABLE, files.DEFAULT])
+def test_the_setting_that_gave_the_root_is_said(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PICTORCH_DATA", raising=False)
+    if setting == files.VARIABLE:
+        monkeypatch.setenv("PICTORCH_DATA", "~/here")
+    root = files.root("there" if setting == files.GIVEN else None)
+    said = {
+        files.GIVEN: "This data root was given by --data-dir or data.dir",
+        files.VARIABLE: "This data root is that of the environment variable PICTORCH_DATA",
+        files.DEFAULT: "This is the default data root; --data-dir, data.dir",
+    }
+    message = str(files.missing(find("cifar10"), root))
+    assert f"under {root} (there is no such folder):" in message
+    assert [name for name, text in said.items() if text in message] == [setting]
+
+
+def test_a_root_that_is_a_file_or_a_name_too_long_is_said(tmp_path: Path) -> None:
+    (tmp_path / "cifar.tar.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cifar\.tar\.gz \(this is a file, not a folder\)"):
+        next(files.read_all(SPEC, tmp_path / "cifar.tar.gz"))
+    with pytest.raises(UserError, match="files are missing under"):
+        next(files.read_all(SPEC, tmp_path / ("n" * 300)))
+
+
+@pytest.mark.parametrize("given", ["", "set", "set/a", "no/set", "."])
+def test_files_near_the_root_are_pointed_to(given: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = root / "data"
+    (right / "set").mkdir(parents=True)
+    (right / "set" / "a").write_bytes(CONTENT)
+    monkeypatch.chdir(right / "set")
+    wrong = {"": root, ".": Path()}.get(given, right / given)
+    with pytest.raises(UserError) as caught:
+        next(files.read_all(SPEC, wrong))
+    assert str(caught.value) == (
+        f"tiny: its files lie under {right}, not under {wrong}; set --data-dir (or data.dir) to {right}"
+    )
+    monkeypatch.setenv("PICTORCH_DATA", str(wrong))
+    with pytest.raises(UserError, match=f"; set PICTORCH_DATA to {right}$"):
+        next(files.read_all(SPEC, wrong))
+
+
+def test_files_near_the_default_root_are_pointed_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PICTORCH_DATA", raising=False)
+    folder = files.root() / "more" / "set"
+    folder.mkdir(parents=True)
+    (folder / "a").write_bytes(CONTENT)
+    with pytest.raises(UserError, match=rf"; set --data-dir {folder.parent}$"):
+        next(files.read_all(SPEC, files.root()))
 
 
 def test_a_folder_of_a_files_name_is_not_the_file(root: Path) -> None:

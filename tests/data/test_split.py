@@ -39,7 +39,7 @@ def test_a_split_is_exact_disjoint_sorted_and_complete(
 def test_a_subset_is_exact_sorted_and_in_proportion(labels: torch.Tensor, fraction: float, seed: int) -> None:
     count = round(len(labels) * fraction)
     if count == 0:
-        with pytest.raises(UserError, match="is 0 images"):
+        with pytest.raises(UserError, match="is 0 images; expected at least one and at most all"):
             subset(labels, fraction, seed)
         return
     chosen = subset(labels, fraction, seed)
