@@ -19,13 +19,18 @@ from torch import nn
 from pictorch.config.errors import OptionError, nearest
 from pictorch.config.keywords import check_keywords
 from pictorch.models import (
+    airbench,
     foreign,
+    googlenet,
     mobilenet_v1,
     mobilenet_v2,
     resnet,
+    resnet9,
     resnet_preact,
     shufflenet_v1,
     shufflenet_v2,
+    vit,
+    xception,
 )
 from pictorch.models.init import Undrawn
 from pictorch.models.layers import check_positive
@@ -34,25 +39,38 @@ __all__ = ["Family", "ModelSpec", "create", "families", "list_models", "resolve"
 
 
 class Family(NamedTuple):
-    """A kind of network: the function that builds it, its named variants, its paper, and options it is built with."""
+    """A kind of network: the function that builds it, its named variants and its paper.
+
+    Where families share the function: `defaults` that are this one's, and options of the others that it goes `without`.
+    """
 
     create: Callable[..., nn.Module]
     variants: Mapping[str, dict[str, object]]
     paper: str
     defaults: Mapping[str, object] = MappingProxyType({})
+    without: frozenset[str] = frozenset()
 
 
-def _family(module: ModuleType) -> Family:
-    return Family(module.create, module.VARIANTS, str(module.__doc__).split("\n", 1)[0])
+def _family(module: ModuleType, **others: Any) -> Family:
+    return Family(module.create, module.VARIANTS, str(module.__doc__).split("\n", 1)[0], **others)
 
 
 _FAMILIES: dict[str, Family] = {
-    "resnet": _family(resnet),
-    "resnet_preact": _family(resnet_preact),
+    "resnet": _family(resnet, without=frozenset({"se_reduction"})),
+    "resnet_preact": _family(resnet_preact, without=frozenset({"se_reduction"})),
+    "se_resnet": Family(resnet.create, resnet.SE_VARIANTS, resnet.SE_PAPER, {"se_reduction": 16}),
+    "se_resnet_preact": Family(
+        resnet_preact.create, resnet_preact.SE_VARIANTS, resnet_preact.SE_PAPER, {"se_reduction": 16}
+    ),
     "mobilenet_v1": _family(mobilenet_v1),
     "mobilenet_v2": _family(mobilenet_v2),
     "shufflenet_v1": _family(shufflenet_v1),
     "shufflenet_v2": _family(shufflenet_v2),
+    "resnet9": _family(resnet9),
+    "airbench": _family(airbench),
+    "googlenet": _family(googlenet),
+    "xception": _family(xception),
+    "vit": _family(vit),
 }
 _VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     name: (family, options) for family, entry in _FAMILIES.items() for name, options in entry.variants.items()
@@ -119,16 +137,14 @@ def resolve(name: str, options: Mapping[str, object] | None = None) -> ModelSpec
     if name not in _FAMILIES and name not in _VARIANTS:
         raise OptionError(str(name), None, f"unknown model{_suggestion(str(name))}")
     family, fixed = _VARIANTS.get(name, (name, {}))
-    check_keywords(
-        _FAMILIES[family].create,
-        options,
-        owner=family,
-        given=frozenset({"num_classes", "in_channels", "image_size"}),
-    )
+    entry = _FAMILIES[family]
+    sizes = {"num_classes", "in_channels", "image_size"}
+    check_keywords(entry.create, options, owner=family, given=entry.without | sizes)
     for option, value in fixed.items():
         if options.get(option) not in (None, value):
             raise OptionError(name, option, f"{name} has {value!r}, got {options[option]!r}; {family!r} takes others")
-    return ModelSpec(family, {**_FAMILIES[family].defaults, **options, **fixed})
+    defaults = {option: value for option, value in entry.defaults.items() if options.get(option) is None}
+    return ModelSpec(family, {**options, **defaults, **fixed})
 
 
 def _suggestion(name: str) -> str:

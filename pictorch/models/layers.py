@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,6 +64,7 @@ def create_plan(
     stride_in_1x1: bool,
     width_per_group: int | None,
     as_published: AsPublished | None,
+    se_reduction: int | None = None,
 ) -> Plan:
     """Fill in and check the options that `resnet` and the families built like it have in common.
 
@@ -92,6 +94,14 @@ def create_plan(
             option = "base_channels" if width_per_group is None else "width_per_group"
             raise OptionError(owner, option, f"at least {EXPANSION} with as_published={as_published!r}, got {width}")
         stages[0] = stages[0]._replace(width=width // EXPANSION, out_channels=base)
+    if se_reduction is not None:
+        check_positive(owner, se_reduction=se_reduction)
+        if se_reduction > stages[0].out_channels:
+            raise OptionError(
+                owner,
+                "se_reduction",
+                f"expected at most {stages[0].out_channels}, the channels of the first stage, got {se_reduction}",
+            )
 
     stem = stem or ("cifar" if image_size <= 64 else "imagenet")
     halvings = len(stages) - 1 + (2 if stem == "imagenet" else 0)
@@ -118,23 +128,36 @@ def _units(
             raise OptionError(owner, "depth", f"layout 'imagenet'{of} has {_listed(valid)}, got {depth}")
         return valid[depth]
 
-    if depth > DEEPEST:
-        raise OptionError(owner, "depth", f"expected at most {DEEPEST:,} layers, got {depth:.3g}")
     block_type = block_type or "basic"
     per_unit = {"basic": 6, "bottleneck": 9}
     step = per_unit.pop(block_type)
-    units, rest = divmod(depth - 2, step)
+    hints = [f"block_type {b!r} has {depth}" for b, s in per_unit.items() if depth > 2 and (depth - 2) % s == 0]
+    hints += [f"layout 'imagenet' has {depth}"] if depth in IMAGENET_UNITS else []
+    units = units_per_stage(owner, depth, step, 2, what=f"layout 'cifar' with {block_type} units", hints=hints)
+    return block_type, (units,) * 3
+
+
+def units_per_stage(
+    owner: str, depth: int | None, per_unit: int, others: int, *, what: str, hints: Iterable[str] = ()
+) -> int:
+    """Return n of a network of per_unit * n + others layers: how many units each of its stages has.
+
+    Raises OptionError with the nearest depths and the `hints` unless `depth` is one of those that `what` can have.
+    """
+    if depth is None:
+        first = _listed(per_unit * n + others for n in range(1, 5))
+        raise OptionError(owner, "depth", f"required; {what} has depths {per_unit}n+{others} ({first} ...)")
+    if depth > DEEPEST:
+        raise OptionError(owner, "depth", f"expected at most {DEEPEST:,} layers, got {depth:.3g}")
+    units, rest = divmod(depth - others, per_unit)
     if rest or units < 1:
-        near = [2 + step * n for n in (units, units + 1) if n >= 1] or [2 + step]
-        hints = [f"block_type {b!r} has {depth}" for b, s in per_unit.items() if depth > 2 and (depth - 2) % s == 0]
-        hints += [f"layout 'imagenet' has {depth}"] if depth in IMAGENET_UNITS else []
+        near = [per_unit * n + others for n in (units, units + 1) if n >= 1] or [per_unit + others]
         raise OptionError(
             owner,
             "depth",
-            f"layout 'cifar' with {block_type} units has depths {step}n+2, got {depth}; nearest: "
-            + "; ".join([_listed(near), *hints]),
+            f"{what} has depths {per_unit}n+{others}, got {depth}; nearest: " + "; ".join([_listed(near), *hints]),
         )
-    return block_type, (units,) * 3
+    return units
 
 
 def _listed(depths: Iterable[int]) -> str:
@@ -194,30 +217,42 @@ def conv_bn_relu(
 
 
 def unit_convolutions(
-    in_channels: int, stage: Stage, stride: int, *, block_type: BlockType, stride_in_1x1: bool
+    in_channels: int,
+    stage: Stage,
+    stride: int,
+    *,
+    block_type: BlockType,
+    stride_in_1x1: bool,
+    groups: int = 1,
+    bias: bool = False,
 ) -> list[nn.Conv2d]:
     """Return the convolutions of one residual branch: 3x3, 3x3 (basic) or 1x1, 3x3, 1x1 (bottleneck).
 
     The bottleneck's stride sits on the 3x3, or on the first 1x1 as in 1512.03385: fewer multiply-adds, same parameters.
+    `groups` are those of the bottleneck's 3x3.
     """
     width, out_channels = stage.width, stage.out_channels
     if block_type == "basic":
         return [convolution(in_channels, width, 3, stride), convolution(width, out_channels, 3)]
     first, second = (stride, 1) if stride_in_1x1 else (1, stride)
     return [
-        convolution(in_channels, width, 1, first),
-        convolution(width, width, 3, second),
-        convolution(width, out_channels, 1),
+        convolution(in_channels, width, 1, first, bias=bias),
+        convolution(width, width, 3, second, groups=groups, bias=bias),
+        convolution(width, out_channels, 1, bias=bias),
     ]
 
 
-def create_stem(stem: StemType, in_channels: int, out_channels: int, *, bn_relu: bool = True) -> nn.Sequential:
+def create_stem(
+    stem: StemType, in_channels: int, out_channels: int, *, bn_relu: bool = True, bias: bool = False
+) -> nn.Sequential:
     """Return the layers before the first stage.
 
     "cifar": 3x3 convolution, then BN-ReLU where `bn_relu`. "imagenet": 7x7/2 convolution, BN-ReLU, 3x3/2 max-pooling.
     """
     layers = nn.Sequential()
-    layers.add_module("conv", convolution(in_channels, out_channels, *((3, 1) if stem == "cifar" else (7, 2))))
+    layers.add_module(
+        "conv", convolution(in_channels, out_channels, *((3, 1) if stem == "cifar" else (7, 2)), bias=bias)
+    )
     if bn_relu or stem == "imagenet":
         layers.add_module("bn", nn.BatchNorm2d(out_channels))
         layers.add_module("relu", nn.ReLU(inplace=True))
@@ -238,6 +273,19 @@ class ShortcutA(nn.Module):
 
     def extra_repr(self) -> str:
         return f"extra={self.extra}, stride={self.stride}"
+
+
+class SqueezeExcitation(nn.Module):
+    """x [N, C, H, W], every channel times a number from 0 to 1 that the means of all channels decide (1709.01507)."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, channels // reduction)
+        self.fc2 = nn.Linear(channels // reduction, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean((2, 3))), inplace=True)))
+        return x * gate[:, :, None, None]
 
 
 class Classifier(nn.Module, ABC):

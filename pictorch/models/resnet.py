@@ -4,7 +4,8 @@
     create(layout="imagenet", depth=50, image_size=224, num_classes=1000)                       25,557,032 parameters
 
 A unit is conv-BN-ReLU-conv-BN, plus the shortcut, then ReLU. Layout "cifar" has three stages, "imagenet" four; the stem
-is a choice of its own, so ResNet-18 for 32x32 images is layout "imagenet" with stem "cifar".
+is a choice of its own, so ResNet-18 for 32x32 images is layout "imagenet" with stem "cifar". Family se_resnet has
+squeeze-and-excitation at the end of every unit's branch, before the addition.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from pictorch.models.layers import (
     Layout,
     ShortcutA,
     ShortcutType,
+    SqueezeExcitation,
     Stage,
     StemType,
     convolution,
@@ -35,6 +37,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     # 1605.07146, as torchvision names them: twice the width inside the bottleneck, outputs as in ResNet
     **{f"wide_resnet{d}_2": {"layout": "imagenet", "depth": d, "width_per_group": 128} for d in (50, 101)},
 }
+SE_PAPER = 'SE-ResNet: "Squeeze-and-Excitation Networks", J. Hu, L. Shen, G. Sun, arXiv:1709.01507.'
+SE_VARIANTS = {f"se_{name}": options for name, options in VARIANTS.items() if name.startswith("resnet")}
 
 
 def create(
@@ -50,6 +54,7 @@ def create(
     shortcut: ShortcutType | None = None,
     stride_in_1x1: bool = False,
     width_per_group: int | None = None,
+    se_reduction: int | None = None,
     init: Mode = "fan_out",
     as_published: AsPublished | None = None,
 ) -> nn.Module:
@@ -63,12 +68,13 @@ def create(
         "cifar" with basic units.
     stride_in_1x1: the bottleneck's stride is on its first 1x1 convolution (the paper) and not on the 3x3 (Torch).
     width_per_group: channels of the 3x3 convolutions of the first stage of bottlenecks, base_channels unless told.
+    se_reduction: 16 in family se_resnet, which alone has it: the channels over those of the layer that squeezes them.
     init: fan of the convolutions' initial weights; as_published: see `layers.create_plan`.
 
     Raises OptionError.
     """
     plan = create_plan(
-        "resnet",
+        "se_resnet" if se_reduction is not None else "resnet",
         image_size=image_size,
         layout=layout,
         depth=depth,
@@ -79,14 +85,21 @@ def create(
         stride_in_1x1=stride_in_1x1,
         width_per_group=width_per_group,
         as_published=as_published,
+        se_reduction=se_reduction,
     )
-    model = ResNet(**plan._asdict(), stride_in_1x1=stride_in_1x1, in_channels=in_channels, num_classes=num_classes)
+    model = ResNet(
+        **plan._asdict(),
+        stride_in_1x1=stride_in_1x1,
+        se_reduction=se_reduction,
+        in_channels=in_channels,
+        num_classes=num_classes,
+    )
     initialise(model, init)
     return model
 
 
 class ResNet(Classifier):
-    """Stem, stages of residual units, global average pooling, linear layer; arguments as in `create`."""
+    """Stem, residual units, global average pooling, linear layer; arguments of `create` and `ResidualUnit`."""
 
     def __init__(
         self,
@@ -96,12 +109,15 @@ class ResNet(Classifier):
         stages: Sequence[Stage],
         block_type: BlockType,
         shortcut: ShortcutType,
-        stride_in_1x1: bool,
+        stride_in_1x1: bool = False,
+        groups: int = 1,
+        bias: bool = False,
+        se_reduction: int | None = None,
         in_channels: int,
         num_classes: int,
     ) -> None:
         super().__init__()
-        self.stem = create_stem(stem, in_channels, stem_channels)
+        self.stem = create_stem(stem, in_channels, stem_channels, bias=bias)
         self.stages = nn.Sequential()
         channels = stem_channels
         for stage in stages:
@@ -115,6 +131,9 @@ class ResNet(Classifier):
                         block_type=block_type,
                         shortcut=shortcut,
                         stride_in_1x1=stride_in_1x1,
+                        groups=groups,
+                        bias=bias,
+                        se_reduction=se_reduction,
                     )
                 )
                 channels = stage.out_channels
@@ -128,7 +147,10 @@ class ResNet(Classifier):
 
 
 class ResidualUnit(nn.Module):
-    """x [N, in_channels, H, W] -> ReLU(branch(x) + shortcut(x)) [N, out_channels, H / stride, W / stride]."""
+    """x [N, in_channels, H, W] -> ReLU(branch(x) + shortcut(x)) [N, out_channels, H / stride, W / stride].
+
+    `groups`: those of a bottleneck's 3x3 convolution; `bias`: whether the convolutions have one.
+    """
 
     def __init__(
         self,
@@ -139,22 +161,29 @@ class ResidualUnit(nn.Module):
         block_type: BlockType,
         shortcut: ShortcutType,
         stride_in_1x1: bool,
+        groups: int,
+        bias: bool,
+        se_reduction: int | None,
     ) -> None:
         super().__init__()
-        convolutions = unit_convolutions(in_channels, stage, stride, block_type=block_type, stride_in_1x1=stride_in_1x1)
+        convolutions = unit_convolutions(
+            in_channels, stage, stride, block_type=block_type, stride_in_1x1=stride_in_1x1, groups=groups, bias=bias
+        )
         self.branch = nn.Sequential()
         for i, conv in enumerate(convolutions, 1):
             self.branch.add_module(f"conv{i}", conv)
             self.branch.add_module(f"bn{i}", nn.BatchNorm2d(conv.out_channels))
             if i < len(convolutions):
                 self.branch.add_module(f"relu{i}", nn.ReLU(inplace=True))
+        if se_reduction is not None:
+            self.branch.add_module("se", SqueezeExcitation(stage.out_channels, se_reduction))
         self.shortcut: nn.Module = nn.Identity()
         extra = stage.out_channels - in_channels
         if extra and shortcut == "A":
             self.shortcut = ShortcutA(extra, stride)
         elif extra:
             self.shortcut = nn.Sequential()
-            self.shortcut.add_module("conv", convolution(in_channels, stage.out_channels, 1, stride))
+            self.shortcut.add_module("conv", convolution(in_channels, stage.out_channels, 1, stride, bias=bias))
             self.shortcut.add_module("bn", nn.BatchNorm2d(stage.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,8 @@
     create(layout="imagenet", depth=18)                                      ResNet-18's counterpart for 32x32 images
 
 A unit is BN-ReLU-conv-BN-ReLU-conv plus the shortcut, with nothing after the addition; one BN-ReLU follows the last
-stage. In the first unit of a stage the first BN-ReLU feeds the shortcut, too, as in the authors' Torch code.
+stage. In the first unit of a stage the first BN-ReLU feeds the shortcut, too, as in the authors' Torch code. Family
+se_resnet_preact has squeeze-and-excitation at the end of every unit's branch, before the addition.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from pictorch.models.layers import (
     Layout,
     ShortcutA,
     ShortcutType,
+    SqueezeExcitation,
     Stage,
     StemType,
     convolution,
@@ -40,6 +42,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     },
     **{f"resnet_preact{d}": {"layout": "imagenet", "depth": d} for d in (18, 34, 50, 101, 152)},
 }
+SE_PAPER = 'Pre-activation SE-ResNet: "Squeeze-and-Excitation Networks", J. Hu, L. Shen, G. Sun, arXiv:1709.01507.'
+SE_VARIANTS = {f"se_{name}": options for name, options in VARIANTS.items()}
 
 # Who sees the output of a unit's first BN-ReLU: the branch alone, the shortcut as well, or nobody: there is none.
 Preact = Literal["branch", "both", "none"]
@@ -61,6 +65,7 @@ def create(
     remove_first_relu: bool = False,
     add_last_bn: bool = False,
     preact_stage: Sequence[bool] | None = None,
+    se_reduction: int | None = None,
     init: Mode = "fan_out",
     as_published: AsPublished | None = None,
 ) -> nn.Module:
@@ -73,12 +78,14 @@ def create(
         unit has no BN-ReLU of its own and the first entry no effect.
     remove_first_relu: no ReLU after the first BN of a unit, unless that BN feeds the shortcut, too.
     add_last_bn: one more BN at the end of the branch, before the addition.
+    se_reduction: 16 in family se_resnet_preact, which alone has it; see `resnet.create`. Behind the BN of add_last_bn.
     as_published: see `layers.create_plan`; "seed2" moreover keeps the very first unit's BN-ReLU behind stem "imagenet".
 
     Raises OptionError.
     """
+    owner = "se_resnet_preact" if se_reduction is not None else "resnet_preact"
     plan = create_plan(
-        "resnet_preact",
+        owner,
         image_size=image_size,
         layout=layout,
         depth=depth,
@@ -89,11 +96,12 @@ def create(
         stride_in_1x1=stride_in_1x1,
         width_per_group=width_per_group,
         as_published=as_published,
+        se_reduction=se_reduction,
     )
     shared = [True] * len(plan.stages) if preact_stage is None else list(preact_stage)
     if len(shared) != len(plan.stages):
         raise OptionError(
-            "resnet_preact",
+            owner,
             "preact_stage",
             f"layout {layout!r} has {len(plan.stages)} stages, got {len(shared)} values: {shared}",
         )
@@ -102,6 +110,7 @@ def create(
         stride_in_1x1=stride_in_1x1,
         remove_first_relu=remove_first_relu,
         add_last_bn=add_last_bn,
+        se_reduction=se_reduction,
         preact_stage=shared,
         preact_after_stem=plan.stem == "cifar" or as_published == "seed2",
         in_channels=in_channels,
@@ -125,6 +134,7 @@ class PreactResNet(Classifier):
         stride_in_1x1: bool,
         remove_first_relu: bool,
         add_last_bn: bool,
+        se_reduction: int | None,
         preact_stage: Sequence[bool],
         preact_after_stem: bool,
         in_channels: int,
@@ -151,6 +161,7 @@ class PreactResNet(Classifier):
                         preact=preact,
                         remove_first_relu=remove_first_relu,
                         add_last_bn=add_last_bn,
+                        se_reduction=se_reduction,
                     )
                 )
                 channels = stage.out_channels
@@ -178,6 +189,7 @@ class PreactUnit(nn.Module):
         preact: Preact,
         remove_first_relu: bool,
         add_last_bn: bool,
+        se_reduction: int | None,
     ) -> None:
         super().__init__()
         self.shared = preact == "both"
@@ -195,6 +207,8 @@ class PreactUnit(nn.Module):
             self.branch.add_module(f"conv{i}", conv)
         if add_last_bn:
             self.branch.add_module("last_bn", nn.BatchNorm2d(stage.out_channels))
+        if se_reduction is not None:
+            self.branch.add_module("se", SqueezeExcitation(stage.out_channels, se_reduction))
         self.shortcut: nn.Module = nn.Identity()
         extra = stage.out_channels - in_channels
         if extra and shortcut == "A":

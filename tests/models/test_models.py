@@ -10,6 +10,7 @@ from pictorch import models
 from pictorch.config.errors import OptionError, UserError
 from pictorch.models import create, list_models, resolve
 from pictorch.models.init import Undrawn
+from pictorch.models.vit import VisionTransformer
 
 CASES = {
     "resnet basic A": ("resnet", {"depth": 8}),
@@ -27,8 +28,28 @@ CASES = {
     "shufflenet v1": ("shufflenet_v1", {"groups": 3, "width": 0.5}),
     "shufflenet v2": ("shufflenet_v2", {"width": 0.5}),
     "shufflenet v2 halved": ("shufflenet_v2", {"width": 0.5, "stride2_unit": "halved", "stem": "imagenet"}),
+    "resnet9": ("resnet9", {"base_channels": 4}),
+    "airbench 94": ("airbench", {"base_channels": 8}),
+    "airbench 96": ("airbench", {"variant": 96, "base_channels": 8}),
+    "googlenet": ("googlenet", {"stem": "imagenet", "drop_rate": 0.0}),
+    "googlenet bn": ("googlenet", {"stem": "imagenet", "batch_norm": True, "branch5x5": "3x3"}),
+    "xception": ("xception", {"stem": "imagenet", "drop_rate": 0.0}),
+    "vit": ("vit", {"depth": 2, "dim": 32, "heads": 2}),
+    "vit mean": ("vit", {"depth": 2, "dim": 32, "heads": 4, "pool": "mean", "patch_size": 8, "dropout": 0.1}),
+    "se basic": ("se_resnet", {"depth": 8}),
+    "se preact": ("se_resnet_preact", {"depth": 11, "block_type": "bottleneck", "add_last_bn": True}),
 }
-SMALLEST = ["resnet basic A", "preact basic A", "mobilenet v1", "mobilenet v2", "shufflenet v1", "shufflenet v2"]
+SMALLEST = [
+    "resnet basic A",
+    "preact basic A",
+    "mobilenet v1",
+    "mobilenet v2",
+    "shufflenet v1",
+    "shufflenet v2",
+    "se basic",
+]
+SMALLEST += ["resnet9", "airbench 94", "airbench 96"]
+SMALLEST += ["googlenet", "xception", "vit"]
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +77,8 @@ def test_logits_are_finite_and_of_the_right_shape(model, images):
 def test_every_parameter_has_a_gradient(model, images):
     model(images).square().sum().backward()
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name
@@ -64,8 +87,12 @@ def test_every_parameter_has_a_gradient(model, images):
 def test_forward_is_head_after_features(model, images):
     model.eval()
     features = model.forward_features(images)
-    assert features.shape[:2] == (4, model.feature_dim)
-    assert features.min() >= 0
+    if isinstance(model, VisionTransformer):
+        assert features.shape[::2] == (4, model.feature_dim)
+    else:
+        assert features.shape[:2] == (4, model.feature_dim)
+        # The least value of GELU, and of ReLU 0
+    assert features.min() > -0.17
     assert torch.equal(model.forward_head(features), model(images))
 
 
@@ -110,7 +137,8 @@ def test_channels_last_equals_contiguous(model, images):
     expected = model(images)
     model.to(memory_format=torch.channels_last)
     features = model.forward_features(images.to(memory_format=torch.channels_last))
-    assert features.is_contiguous(memory_format=torch.channels_last)
+    if not isinstance(model, VisionTransformer):
+        assert features.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(model.forward_head(features), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -120,7 +148,7 @@ def test_bf16_autocast_is_finite_forward_and_backward(model, images):
     assert logits.dtype == torch.bfloat16
     logits.float().square().sum().backward()
     assert logits.isfinite().all()
-    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
 def test_one_seed_gives_one_network():
@@ -171,6 +199,8 @@ def test_compile_without_graph_breaks(case, images):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4)
 
 
+# The attention of several networks is computed one by one on the CPU, and torch says so.
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("case", SMALLEST)
 def test_stacked_networks_under_vmap(case, images):
     name, options = CASES[case]
@@ -218,7 +248,7 @@ def test_every_variant_can_be_built(name):
     assert family in list_models()
     if name != family:
         with torch.device("meta"):
-            assert create(name).feature_dim > 0
+            assert create(name, image_size=224).feature_dim > 0
         assert options
 
 
