@@ -92,7 +92,7 @@ def test_forward_is_head_after_features(model, images):
     else:
         assert features.shape[:2] == (4, model.feature_dim)
         # The least value of GELU, and of ReLU 0
-    assert features.min() > -0.17
+        assert features.min() > -0.17
     assert torch.equal(model.forward_head(features), model(images))
 
 
