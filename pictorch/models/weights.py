@@ -1,46 +1,104 @@
 """A trained network in one file: safetensors with the network's name, options and whatever else using it needs."""
 
+import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from pictorch import models
 from pictorch.config import OptionError, UserError
+
+SIZES = ("num_classes", "in_channels", "image_size")
+# What `load` needs of the metadata: what is expected of each key, and how it is told, given all the metadata.
+NEEDED: dict[str, tuple[str, Callable[[Any, dict[str, Any]], bool]]] = {
+    "model": ("a text", lambda value, _: isinstance(value, str)),
+    "options": ("an object", lambda value, _: isinstance(value, dict)),
+    **dict.fromkeys(SIZES, ("a whole number above 0", lambda value, _: type(value) is int and value > 0)),
+    "dataset": ("a text", lambda value, _: isinstance(value, str)),
+    "classes": ("num_classes texts", lambda value, all: is_list(value, str, all["num_classes"])),
+    "mean": ("in_channels numbers", lambda value, all: is_list(value, (int, float), all["in_channels"])),
+    "std": (
+        "in_channels numbers above 0",
+        lambda value, all: is_list(value, (int, float), all["in_channels"]) and min(value) > 0,
+    ),
+    "sha256": ("a text", lambda value, _: isinstance(value, str)),
+}
 
 
 def to_bytes(model: nn.Module, metadata: dict[str, Any]) -> bytes:
     """Return the file's content: the state of `model`, and `metadata` as one JSON object under the key "pictorch".
 
-    `load` needs the keys model, options, num_classes, in_channels and image_size among the metadata.
+    `metadata` has all keys of NEEDED but sha256, which is the one of the tensors and added here.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     # One key, because the format writes several in an order that changes from call to call.
-    return bytes(save(tensors, {"pictorch": json.dumps(metadata, sort_keys=True)}))
+    text = json.dumps({**metadata, "sha256": checksum(tensors)}, sort_keys=True)
+    return bytes(save(tensors, {"pictorch": text}))
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256, in hex, over name, type, shape and bytes of contiguous tensors on the CPU, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Return the network in eval mode with its weights, on the CPU, and the metadata.
 
-    Raises UserError naming the file when it is missing, damaged, or was not written by `to_bytes`.
+    Raises UserError naming the file when it is missing, damaged to the bit, or was not written by `to_bytes`.
     """
     if not path.is_file():
         raise UserError(f"{path}: there are no weights here; a run writes them when it is finished")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})["pictorch"])
+            text = (file.metadata() or {}).get("pictorch")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        model = models.create(
-            metadata["model"],
-            **{key: metadata[key] for key in ("num_classes", "in_channels", "image_size")},
-            **metadata["options"],
-        )
-        model.load_state_dict(tensors)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: this weights file is damaged: {error}") from None
-    except (KeyError, TypeError, RuntimeError, OptionError) as error:
-        raise UserError(f"{path}: this file's weights and description do not fit each other: {error}") from None
+    if text is None:
+        raise UserError(
+            f"{path}: this file was not written by pictorch: it has weights, but does not say of what network"
+        )
+    metadata = read_metadata(path, text)
+    if checksum(tensors) != metadata["sha256"]:
+        raise UserError(f"{path}: this weights file is damaged: its weights do not have the sha256 that it notes")
+    try:
+        model = models.create(metadata["model"], **{key: metadata[key] for key in SIZES}, **metadata["options"])
+    except (OptionError, TypeError) as error:
+        raise UserError(f"{path}: the network of these weights cannot be built: {error}") from None
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: these weights are not those of a {metadata['model']}: {what}") from None
     return model.eval(), metadata
+
+
+def read_metadata(path: Path, text: str) -> dict[str, Any]:
+    """Return the metadata's JSON object. Raises UserError naming the file and the key that is not as NEEDED."""
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: this weights file is damaged: its metadata is no JSON: {error}") from None
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path}: this weights file is damaged: its metadata is no JSON object")
+    for key, (expected, holds) in NEEDED.items():
+        if key not in metadata:
+            raise UserError(f"{path}: {key} is missing among the metadata of this weights file; expected {expected}")
+        if not holds(metadata[key], metadata):
+            found = repr(metadata[key])[:80]
+            raise UserError(f"{path}: {key} in the metadata of this weights file: expected {expected}, got {found}")
+    return metadata
+
+
+def is_list(value: Any, kind: type | tuple[type, ...], length: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(isinstance(item, kind) for item in value)
