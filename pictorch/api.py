@@ -1,13 +1,13 @@
 """The package in five functions; the command line calls the same ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pictorch import runs
-from pictorch.config import Config, ConfigError, Loaded, UserError, differences, load, to_dict
-from pictorch.runs import RunDir
+from pictorch.config import Config, ConfigError, Loaded, differences, load, to_dict
+from pictorch.runs import RunDir, RunError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from pictorch.deploy.predict import Prediction
     from pictorch.engine.build import Job
     from pictorch.engine.evaluate import Evaluation
+    from pictorch.engine.interrupt import Stop
     from pictorch.engine.progress import Progress
+    from pictorch.engine.state import State
 
 
 # What decides the last bits of a result: a resumed run is the uninterrupted one where these have not changed.
@@ -74,20 +76,26 @@ def train(
     """
     from pictorch.engine.build import build
     from pictorch.engine.environment import environment
+    from pictorch.engine.interrupt import resumable
+    from pictorch.engine.memory import enough_memory
+    from pictorch.engine.state import restore
 
-    job = build(config)
-    env = environment(job.device, threads=job.threads) | {
-        "precision": job.precision.name,
-        "recipe": recipe,
-        "dataset": job.dataset.name,
-        "data_checksum": job.dataset.checksum,
-        "data_official": job.dataset.official,
-        "resumed": [],
-    }
-    path = Path(out) if out else runs.default_path(recipe, config.train.seed)
-    run = runs.create(path, to_dict(config), env)
-    with runs.lock(run):
-        return complete(job, run, progress)
+    path = runs.default_path(recipe, config.train.seed) if out is None else runs.directory(out)
+    runs.check_new(path)
+    with enough_memory(config):
+        job = build(config)
+        env = environment(job) | {
+            "precision": job.precision.name,
+            "recipe": recipe,
+            "dataset": job.dataset.name,
+            "data_checksum": job.dataset.checksum,
+            "data_official": job.dataset.official,
+            "resumed": [],
+        }
+        with resumable(RunDir(path)) as stop:
+            run = runs.create(path, to_dict(config), env)
+            with runs.lock(run):
+                return complete(job, run, restore(job, run), progress, stop)
 
 
 def resume(
@@ -99,46 +107,57 @@ def resume(
 ) -> Result:
     """Continue a run that was stopped, to the weights that the uninterrupted run ends with; return its result.
 
-    Threads and precision are those that the run began with. A finished run is returned as it is. Raises UserError when
-    `expected` is given and is not the run's configuration (wherever its data lie), or the data are no longer the same.
+    Threads and precision are those that the run began with. A finished run is returned as it is. Raises UserError,
+    before anything is changed, when `expected` is given and is not the run's configuration (wherever its data lie),
+    when the data are no longer the same, and when a file of the run is damaged.
     """
+    from pictorch.engine import environment
     from pictorch.engine.build import build
-    from pictorch.engine.environment import environment
+    from pictorch.engine.interrupt import resumable
+    from pictorch.engine.memory import enough_memory
+    from pictorch.engine.state import restore
 
-    run = runs.open(Path(run_dir))
+    run = runs.open(run_dir)
     config = load_checked(run.config).config
-    if expected is not None:
-        differing = differences(config, expected)
-        differing.pop("data.dir", None)
-        if differing:
-            listed = "\n".join(f"  {key}: {was!r} in the run, {now!r} given" for key, (was, now) in differing.items())
-            raise ConfigError(
-                f"{run.path}: this run has another configuration; nothing was changed:\n{listed}\n"
-                f"continue it as it is with `pictorch train --resume {run.path}`, or start a new run without --resume"
-            )
+    refuse_differences(run, config, expected)
     if run.result.exists():
-        return Result(run.path, runs.read_json(run.result))
-    with runs.lock(run):
-        runs.sweep(run)
-        env = runs.read_json(run.env)
-        try:
-            kept = {key: env[key] for key in ("threads", "precision", "recipe", "data_checksum", "resumed")}
-        except KeyError as error:
-            raise UserError(
-                f"{run.env}: {error} is missing; without it the run cannot be continued as it began"
-            ) from None
-        job = build(with_data_dir(config, data_dir), threads=kept["threads"], precise=kept["precision"])
-        if kept["data_checksum"] != job.dataset.checksum:
-            raise UserError(
-                f"{run.path}: this run was started on {env.get('dataset')} with checksum {kept['data_checksum']}, "
+        return Result(run.path, runs.read_result(run))
+    with runs.lock(run), enough_memory(config):
+        env = environment.read(run)
+        for key in ("threads", "precision"):
+            asked = getattr(config.train, key)
+            if asked not in ("auto", env[key]):
+                raise RunError(
+                    f"{run.config}: train.{key} is {asked}, but the run began with {env[key]} and keeps it; "
+                    f"nothing was changed: put {env[key]} back, or start a new run"
+                )
+        job = build(with_data_dir(config, data_dir), threads=env["threads"], precise=env["precision"])
+        if env["data_checksum"] != job.dataset.checksum:
+            raise RunError(
+                f"{run.path}: this run was started on {env.get('dataset')} with checksum {env['data_checksum']}, "
                 f"the files now have {job.dataset.checksum}; nothing was changed"
             )
-        now = environment(job.device, threads=job.threads)
+        state = restore(job, run)
+        now = environment.environment(job)
         for key in BITWISE:
             if progress and now[key] != env.get(key):
                 progress.note(f"{key} is {now[key]}, the run began with {env.get(key)}: its last bits may differ")
-        runs.write_json(run.env, env | {"resumed": [*kept["resumed"], now]})
-        return complete(job, run, progress)
+        with resumable(run) as stop:
+            runs.sweep(run)
+            runs.write_json(run.env, env | {"resumed": [*env["resumed"], now]})
+            return complete(job, run, state, progress, stop)
+
+
+def refuse_differences(run: RunDir, config: Config, expected: Config | None) -> None:
+    """Raise ConfigError unless `expected` is None or the run's configuration, wherever the data lie."""
+    differing = differences(config, expected or config)
+    differing.pop("data.dir", None)
+    if differing:
+        listed = "\n".join(f"  {key}: {was!r} in the run, {now!r} given" for key, (was, now) in differing.items())
+        raise ConfigError(
+            f"{run.path}: this run has another configuration; nothing was changed:\n{listed}\n"
+            f"continue it as it is with `{run.resume_command}`, or start a new run without --resume"
+        )
 
 
 def with_data_dir(config: Config, data_dir: str | None) -> Config:
@@ -148,44 +167,63 @@ def with_data_dir(config: Config, data_dir: str | None) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"dir": data_dir})})
 
 
-def complete(job: "Job", run: RunDir, progress: "Progress | None") -> Result:
+def complete(job: "Job", run: RunDir, state: "State", progress: "Progress | None", stop: "Stop") -> Result:
     """Train to the end and write everything that a finished run has, result.json last."""
     from pictorch.engine.loop import fit
     from pictorch.engine.progress import Silent
     from pictorch.engine.results import result_row, write_artefacts
-    from pictorch.reports import curves
 
     listener = progress or Silent()
     listener.start(job, run)
     try:
         with job.process_settings():
-            evaluation, state = fit(job, run, progress=listener)
+            evaluation = fit(job, run, state, progress=listener, stop=stop)
     finally:
         listener.close()
     write_artefacts(job, run, evaluation)
     row = result_row(job, run, state, evaluation)
-    title = f"{row['recipe']}, seed {row['seed']}: {row['test_error']:.2f}% test error"
-    runs.write(run.curves, curves.draw(runs.read_metrics(run), title))
+    draw_curves(run, row, listener)
     runs.finish(run, row)
     return Result(run.path, row)
+
+
+def draw_curves(run: RunDir, row: dict[str, Any], listener: "Progress") -> None:
+    """Write curves.png, or note why not."""
+    title = f"{row['recipe']}, seed {row['seed']}: {row['test_error']:.2f}% test error"
+    try:
+        from pictorch.reports import curves
+
+        picture = curves.draw(runs.read_metrics(run), title)
+    # Whatever a drawing library raises (an MPLBACKEND that it does not know, fonts, memory): a result is worth more.
+    except Exception as error:
+        listener.note(f"{run.curves} was not drawn: {error}")
+    else:
+        runs.write(run.curves, picture)
 
 
 def evaluate(run_dir: Path | str, *, data_dir: str | None = None, device: str = "auto") -> "Evaluation":
     """Return the answers of a finished run's weights on its data set's test images, computed afresh.
 
-    Raises UserError when the run has no weights yet, or its data are missing.
+    The data lie under `data_dir`; without one, where the configuration or PICTORCH_DATA says, or else where the run had
+    them. Raises UserError when the run has no weights yet, they are damaged, or the data are missing.
     """
     from pictorch.engine.evaluate import evaluate_run
 
-    return evaluate_run(runs.open(Path(run_dir)), data_dir=data_dir, device=device)
+    return evaluate_run(runs.open(run_dir), data_dir=data_dir, device=device)
 
 
-def predict(run_dir: Path | str, images: "Sequence[Path | str | Image]", top_k: int = 5) -> "list[Prediction]":
+def predict(
+    run_dir: Path | str, images: "Path | str | Image | Iterable[Path | str | Image]", top_k: int = 5
+) -> "list[Prediction]":
     """Return the `top_k` most probable classes of each image (a file name or a Pillow image), best first.
 
-    Raises UserError naming the file that is not an image, or the run that has no weights yet.
+    A single image is taken for a list of one. Raises UserError naming the file that is not an image, or the run that
+    has no weights yet.
     """
+    from PIL.Image import Image
+
     from pictorch.deploy.predict import Predictor
 
-    sources = [Path(image) if isinstance(image, str) else image for image in images]
-    return Predictor(Path(run_dir))(sources, top_k=top_k)
+    several = [images] if isinstance(images, str | Path | Image) else images
+    sources = [Path(image) if isinstance(image, str) else image for image in several]
+    return Predictor(runs.directory(run_dir))(sources, top_k=top_k)

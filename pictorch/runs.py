@@ -10,15 +10,51 @@ import datetime
 import errno
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pictorch.config import UserError, dump
 
 PARTIAL = ".partial"  # the ending of a file that is being written
+
+_NUMBER = (int, float)
+_MAYBE = (int, float, type(None))
+# result.json: its keys in their order, and the types of their values. Accuracies and errors are in per cent.
+RESULT: dict[str, type | tuple[type, ...]] = {
+    "recipe": str,
+    "config_hash": str,
+    "complete": bool,
+    "seed": int,
+    "dataset": str,
+    "model": str,
+    "params": int,
+    "macs": int,
+    "epochs": int,
+    "steps": int,
+    "selection": str,
+    "test_images": int,
+    "test_error": _NUMBER,
+    "test_top1": _NUMBER,
+    "test_top5": _NUMBER,
+    "test_loss": _NUMBER,
+    "val_top1": _MAYBE,
+    "best_val_top1": _MAYBE,
+    "best_epoch": _MAYBE,
+    "train_seconds": _NUMBER,
+    "images_per_second": _NUMBER,
+    "peak_memory_bytes": int,
+    "device": str,
+    "precision": str,
+    "torch": str,
+    "commit": (str, type(None)),
+    "data_checksum": str,
+    "finished": str,
+}
 
 
 class RunError(UserError):
@@ -75,6 +111,22 @@ class RunDir:
     def tensorboard(self) -> Path:
         return self.path / "tb"
 
+    @property
+    def resume_command(self) -> str:
+        return f"pictorch train --resume {shlex.quote(str(self.path))}"
+
+
+def directory(place: Path | str) -> Path:
+    """Return the path of a run directory as the user wrote it, `~` expanded. Raises RunError for what is no path."""
+    if str(place) == "":
+        raise RunError("expected the path of a run directory, got an empty text")
+    if "\0" in str(place):
+        raise RunError(f"{str(place)!r}: a path cannot hold a NUL character")
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:
+        raise RunError(f"{place}: {error}") from None
+
 
 def default_path(recipe: str, seed: int, *, now: datetime.datetime | None = None) -> Path:
     """Return a fresh path under `runs/`: recipe, seed and local time, with a number where that second is taken."""
@@ -87,37 +139,60 @@ def default_path(recipe: str, seed: int, *, now: datetime.datetime | None = None
     return path
 
 
+def check_new(path: Path) -> None:
+    """Raise RunError unless a run directory can be made at `path`; makes nothing."""
+    run = RunDir(path)
+    above = Path(os.path.abspath(path)).parents
+    with explained(path):
+        if run.config.exists():
+            raise RunError(
+                f"{path}: this directory holds another run, which stays as it is; "
+                f"continue that run with `{run.resume_command}`, or give another --out"
+            )
+        outer = [RunDir(parent) for parent in above]
+        if around := next((run for run in outer if run.config.is_file() and run.env.is_file()), None):
+            raise RunError(f"{path}: this is inside the run directory {around.path}; give another --out")
+        there = next(place for place in (path, *above) if place.exists())
+        if not there.is_dir():
+            raise RunError(
+                f"{path}: {'this' if there == path else there} is a file, not a directory; give another --out"
+            )
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if there == path and any(p != run.env and not is_temporary(p) for p in path.iterdir()):
+            raise RunError(f"{path}: this directory is not empty and not a run; give another --out")
+
+
 def create(path: Path, config: dict[str, Any], env: dict[str, Any]) -> RunDir:
     """Make a run directory that holds its environment and its configuration; the latter, written last, makes it one.
 
     Raises RunError when `path` holds another run or anything else, or cannot be written.
     """
+    check_new(path)
     run = RunDir(path)
-    if run.config.exists():
-        raise RunError(
-            f"{path}: this directory holds another run, which stays as it is; "
-            f"continue that run with `pictorch train --resume {path}`, or give another --out"
-        )
     with explained(path):
         path.mkdir(parents=True, exist_ok=True)
-        others = [p for p in path.iterdir() if p != run.env and not is_temporary(p)]
-    if others:
-        raise RunError(f"{path}: this directory is not empty and not a run; give another --out")
     sweep(run)
     write_json(run.env, env)
     write_text(run.config, dump(config))
     return run
 
 
-def open(path: Path) -> RunDir:
-    """Return an existing run directory. Raises RunError when `path` is none."""
+def open(place: Path | str) -> RunDir:
+    """Return an existing run directory. Raises RunError when `place` is none, naming one that is near."""
+    path = directory(place)
     run = RunDir(path)
-    if run.config.is_file():
-        return run
-    if not path.exists():
-        raise RunError(f"{path}: there is no such run directory")
-    inner = collect([path])
-    hint = f"; did you mean {inner[-1].path}?" if inner else ""
+    with explained(path, "read"):
+        if run.config.is_file():
+            return run
+        if not path.exists():
+            raise RunError(f"{path}: there is no such run directory")
+        if path.is_file():
+            hint = f"; did you mean {path.parent}?" if RunDir(path.parent).config.is_file() else ""
+            raise RunError(f"{path}: this is a file, not a run directory{hint}")
+        # Two levels, `runs/RECIPE/TIME`: the user may have named the root of a disk.
+        inner = sorted(chain(path.glob("*/config.yaml"), path.glob("*/*/config.yaml")))
+        hint = f"; did you mean {inner[-1].parent}?" if inner else ""
     raise RunError(f"{path}: this is not a run directory: it has no config.yaml{hint}")
 
 
@@ -136,28 +211,57 @@ def append(run: RunDir, row: dict[str, Any]) -> None:
 
 
 def read_metrics(run: RunDir) -> list[dict[str, Any]]:
-    """Return the whole rows of metrics.jsonl; lines that are no row of ours (torn by a kill) are left out."""
-    if not run.metrics.exists():
+    """Return the whole rows of metrics.jsonl; lines that are no row of ours (torn by a kill) are left out.
+
+    Raises RunError when the file is there and cannot be read.
+    """
+    try:
+        text = run.metrics.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise unreadable(run.metrics, error) from None
     rows = []
-    for line in run.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+            if isinstance(row, dict) and "epoch" in row and all(isinstance(v, _NUMBER) for v in row.values()):
                 rows.append(row)
     return rows
 
 
-def rewind_metrics(run: RunDir, epochs: int) -> list[dict[str, Any]]:
-    """Keep the rows of the first `epochs` epochs and return them; a resumed run writes the later ones again."""
-    kept = [row for row in read_metrics(run) if row["epoch"] <= epochs]
-    write_text(run.metrics, "".join(json.dumps(row) + "\n" for row in kept))
-    return kept
+def first_rows(run: RunDir, epochs: int) -> list[dict[str, Any]]:
+    """Return the rows of the first `epochs` epochs. Raises RunError unless there is one of each, in order."""
+    rows = [row for row in read_metrics(run) if row["epoch"] <= epochs]
+    if [row["epoch"] for row in rows] != list(range(1, epochs + 1)):
+        raise RunError(
+            f"{run.metrics}: expected one row for each of the {epochs} epochs that {run.last_checkpoint.name} has "
+            f"trained, found whole ones of {len(rows)}; nothing was changed"
+        )
+    return rows
+
+
+def rewind_metrics(run: RunDir, epochs: int) -> None:
+    """Keep the rows of the first `epochs` epochs; a resumed run writes the later ones again."""
+    rows = first_rows(run, epochs)
+    write_text(run.metrics, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def finish(run: RunDir, result: dict[str, Any]) -> None:
     """Write result.json, the last file of a run: a run that has one is finished."""
     write_json(run.result, result)
+
+
+def read_result(run: RunDir) -> dict[str, Any]:
+    """Return a finished run's result.json. Raises RunError when it has not all of RESULT's keys, each of its type."""
+    row = read_json(run.result)
+    bad = [key for key, kind in RESULT.items() if key not in row or not isinstance(row[key], kind)]
+    if bad:
+        raise RunError(
+            f"{run.result}: {', '.join(bad)}: missing or of another type, so this is not the result that the run "
+            f"wrote; delete the file, and `{run.resume_command}` writes it again"
+        )
+    return row
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -166,11 +270,16 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path}: this file of the run is missing") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot read this file of the run: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from None
     if not isinstance(value, dict):
         raise RunError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+def unreadable(path: Path, error: Exception) -> RunError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return RunError(f"{path}: cannot read this file of the run: {reason}")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -214,21 +323,22 @@ def sync_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, verb: str = "write") -> Iterator[None]:
     """Turn a refusal of the file system into a RunError that says what was being written and that the rest is whole."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         then = "; what was written before is whole: free some room and continue with --resume" if full else ""
-        raise RunError(f"{path}: cannot write here: {error.strerror or error}{then}") from error
+        raise RunError(f"{path}: cannot {verb} here: {error.strerror or error}{then}") from error
 
 
 def sweep(run: RunDir) -> None:
     """Remove the temporary files that a killed process left half-written. Call it with the lock held."""
-    for path in run.path.iterdir():
-        if is_temporary(path):
-            path.unlink(missing_ok=True)
+    with explained(run.path):
+        for path in run.path.iterdir():
+            if is_temporary(path):
+                path.unlink(missing_ok=True)
 
 
 def is_temporary(path: Path) -> bool:
@@ -247,7 +357,8 @@ def lock(run: RunDir) -> Iterator[None]:
     except ImportError:  # Windows has no flock: two processes on one run directory go unnoticed there.
         yield
         return
-    descriptor = os.open(run.path, os.O_RDONLY)
+    with explained(run.path, "read"):
+        descriptor = os.open(run.path, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

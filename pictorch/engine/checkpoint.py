@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from pictorch import runs
 from pictorch.config import UserError
 
-FORMAT = 1
+FORMAT = 2
 TYPES: dict[str, type | tuple[type, ...]] = {
     "format": int,
     "config_hash": str,
@@ -49,6 +50,8 @@ def load(path: Path) -> dict[str, Any]:
             if part := archive.testzip():
                 raise CheckpointError(f"{damaged} (in its part {part}); {then}")
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: this checkpoint is missing; {then}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read this checkpoint: {error.strerror or error}") from None
     except pickle.UnpicklingError:
@@ -61,6 +64,39 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise CheckpointError(f"{damaged} ({path.stat().st_size:,} bytes: {reason}); {then}") from None
-    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in TYPES.items()):
+    whole = isinstance(state, dict) and all(isinstance(state.get(key), kind) for key, kind in TYPES.items())
+    if not whole or state["format"] != FORMAT:
         raise CheckpointError(f"{path}: this file is not a checkpoint of pictorch (format {FORMAT}); {then}")
-    return state
+    return dict(state)
+
+
+def misfit(found: Any, expected: Any, name: str) -> str | None:
+    """Return the first place where `found` has other keys, types, shapes or dtypes than `expected`; None without one.
+
+    Of tensors and numbers the values do not matter.
+    """
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in [*expected, *found]:
+            if key not in found or key not in expected:
+                return f"{name}.{key} is {'unknown' if key in found else 'missing'}"
+            if inner := misfit(found[key], expected[key], f"{name}.{key}"):
+                return inner
+        return None
+    if isinstance(found, torch.Tensor) and isinstance(expected, torch.Tensor):
+        if found.shape == expected.shape and found.dtype == expected.dtype:
+            return None
+        return f"{name} is {kind(found)}, expected {kind(expected)}"
+    return None if type(found) is type(expected) else f"{name} is {kind(found)}, expected {kind(expected)}"
+
+
+def kind(value: Any) -> str:
+    """Return "float32 [10, 64]" of a tensor, "int" of a number."""
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return type(value).__name__
+
+
+def finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Return whether no value of the tensors is NaN or infinite. Reads the device, once."""
+    checks = [tensor.detach().isfinite().all() for tensor in tensors]
+    return not checks or bool(torch.stack(checks).all())

@@ -1,4 +1,7 @@
-"""What a run was made with: code, libraries, hardware, command line. Goes into env.json before training starts."""
+"""What a run was made with: code, libraries, hardware, command line. Goes into env.json before training starts.
+
+A run that was resumed has an entry for each further session there, under "resumed".
+"""
 
 import datetime
 import hashlib
@@ -7,6 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,16 @@ import numpy
 import torch
 
 import pictorch
+from pictorch import data, runs
+from pictorch.engine.build import Job
+from pictorch.runs import RunDir, RunError
+
+MOST_THREADS = 1024
 
 
-def environment(device: torch.device, *, threads: int) -> dict[str, Any]:
-    """Return the environment of a run on `device` with `threads` CPU threads, as plain values."""
+def environment(job: Job) -> dict[str, Any]:
+    """Return the environment of a session of the job, as plain values."""
+    device = job.device
     return {
         "pictorch": pictorch.__version__,
         **code_version(),
@@ -28,13 +38,39 @@ def environment(device: torch.device, *, threads: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cpu_count": os.cpu_count(),
-        "threads": threads,
+        "threads": job.threads,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "device": str(device),
+        "data_root": str(data.root(job.config.data.dir).absolute()),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def read(run: RunDir) -> dict[str, Any]:
+    """Return env.json. Raises RunError unless it has what resuming the run needs."""
+    env = runs.read_json(run.env)
+    expected: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "threads": (f"a whole number from 1 to {MOST_THREADS}", lambda v: type(v) is int and 1 <= v <= MOST_THREADS),
+        "precision": ("fp32 or bf16", lambda v: v in ("fp32", "bf16")),
+        "recipe": ("a text", lambda v: isinstance(v, str)),
+        "data_checksum": ("a text", lambda v: isinstance(v, str)),
+        "resumed": ("a list of objects", lambda v: isinstance(v, list) and all(isinstance(entry, dict) for entry in v)),
+    }
+    for key, (what, holds) in expected.items():
+        if key not in env or not holds(env[key]):
+            found = f"got {env[key]!r}" if key in env else "it is missing"
+            raise RunError(
+                f"{run.env}: {key}: expected {what}, {found}; without it the run cannot be continued as it began, "
+                "and nothing was changed"
+            )
+    return env
+
+
+def last_session(env: dict[str, Any]) -> dict[str, Any]:
+    """Return env.json with the entries of the last session in the place of the first one's."""
+    return {**env, **(env["resumed"][-1] if env.get("resumed") else {})}
 
 
 def code_version() -> dict[str, str | None]:
@@ -75,15 +111,3 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory held so far: by tensors on a GPU, by the whole process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows does not count it.
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

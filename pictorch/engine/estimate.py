@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pictorch.engine.build import Job
-from pictorch.engine.environment import peak_memory_bytes
 from pictorch.engine.loop import compiled
+from pictorch.engine.memory import enough_memory, peak_memory_bytes
 from pictorch.engine.step import train_step
 from pictorch.metrics import TrainMeter
 
@@ -42,7 +42,8 @@ def estimate(job: Job) -> Estimate:
         loss, logits = train_step(forward, job.optimizer, batch, lr=0.0, precision=job.precision)
         meter.add(loss, logits, batch.labels)
 
-    steps = [seconds(step, job.device) for _ in range(WARM_UP + MEASURED)]
+    with enough_memory(job.config):
+        steps = [seconds(step, job.device) for _ in range(WARM_UP + MEASURED)]
     evaluation_loader = job.val_loader or job.test_loader
     job.model.eval()
     with torch.inference_mode(), job.precision.autocast():

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pictorch import data, metrics
-from pictorch.config import load
+from pictorch.config import UserError, load
+from pictorch.data import files
 from pictorch.data.loader import ResidentLoader
+from pictorch.engine import environment
 from pictorch.engine.build import evaluation_loader
 from pictorch.engine.interrupt import Stop
 from pictorch.engine.precision import Precision, choose, choose_device
@@ -120,10 +123,22 @@ def evaluate(
 
 def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluation:
     """Return the answers of the run's saved weights on the test images, in the precision that the run asked for."""
+    try:
+        place = choose_device(device)
+    except UserError as error:
+        raise UserError(f"device: {error}") from None
     model, metadata = weights.load(run.weights)
     config = load(run.config).config
-    place = choose_device(device)
-    dataset = data.open(config.data.name, root=data.root(data_dir or config.data.dir))
+    spec = data.find(config.data.name)
+    trained_on = (metadata["classes"], metadata["in_channels"], metadata["image_size"])
+    if (list(spec.classes), spec.in_channels, spec.image_size) != trained_on:
+        raise UserError(
+            f"{run.config}: data.name is {spec.name}, but the weights of {run.weights.name} were trained on "
+            f"{metadata['dataset']}, which has other classes or images of another size; put that name back"
+        )
+    dataset = data.open(
+        spec.name, root=data_root(run, spec, config.data.dir) if data_dir is None else data.root(data_dir)
+    )
     model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return evaluate(
         model,
@@ -132,3 +147,17 @@ def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluatio
         dataset=dataset.name,
         precision=choose(config.train.precision, place),
     )
+
+
+def data_root(run: RunDir, spec: data.DatasetSpec, dir: str | None) -> Path:
+    """Return the data root that the configuration and the environment give, or where the run had its data if the set
+    is there alone."""
+
+    def has_all(root: Path) -> bool:
+        return all(files.locate(file, root) for file in spec.files)
+
+    root = data.root(dir)
+    if spec.shipped or has_all(root):
+        return root
+    recorded = environment.last_session(environment.read(run)).get("data_root")
+    return Path(recorded) if isinstance(recorded, str) and has_all(Path(recorded)) else root

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from pictorch.runs import RunDir
+
 
 class StopRequested(Exception):
     """Raised by `Stop.check` at a point where the run's state is whole."""
@@ -24,6 +26,18 @@ class Stop:
         """Raise StopRequested if a stop was asked for."""
         if self.requested:
             raise StopRequested
+
+
+@contextlib.contextmanager
+def resumable(run: RunDir) -> Iterator[Stop]:
+    """Yield a Stop for a session on the run directory, and raise Interrupted where it, or a second Ctrl-C, ends it."""
+    try:
+        with catch_signals() as stop:
+            yield stop
+    except (StopRequested, KeyboardInterrupt):
+        if not run.config.exists():  # broken off before there was a run
+            raise KeyboardInterrupt from None
+        raise Interrupted(f"stopped on request; continue with `{run.resume_command}`") from None
 
 
 @contextlib.contextmanager

@@ -4,11 +4,10 @@ Every random number is a pure function of the seed and of where in the run it is
 so the state to save is small, and a resumed run is the uninterrupted one, bit for bit, on the same machine.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import islice
-from math import isfinite
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ import torch
 from torch import Tensor
 
 from pictorch import runs
-from pictorch.config import UserError, config_hash
+from pictorch.config import UserError
 from pictorch.data.streams import generator
 from pictorch.engine import checkpoint, trackers
 from pictorch.engine.build import Job
 from pictorch.engine.evaluate import Evaluation, evaluate
-from pictorch.engine.interrupt import Interrupted, Stop, StopRequested, catch_signals
+from pictorch.engine.interrupt import Stop, StopRequested
 from pictorch.engine.progress import Progress, Snapshot
+from pictorch.engine.state import State, content, load_checkpoint
 from pictorch.engine.step import train_step
 from pictorch.metrics import TrainMeter
 from pictorch.runs import RunDir
@@ -32,63 +32,37 @@ class Diverged(UserError):
     """The loss or the weights are no longer finite."""
 
 
-@dataclass
-class State:
-    """Where a run is: whole epochs done, steps done, the meter of the epoch under way, the best epoch, the seconds.
+def fit(job: Job, run: RunDir, state: State, *, progress: Progress, stop: Stop) -> Evaluation:
+    """Train from `state` (of `state.restore`) to the end; return the selected weights' answers on the test set.
 
-    `epoch_seconds` are those of training in the epoch under way, `earlier_seconds` those of the sessions before this
-    one, which began at `session_started`.
-    """
-
-    epoch: int
-    step: int
-    meter: TrainMeter
-    best: dict[str, float] | None = None
-    epoch_seconds: float = 0.0
-    earlier_seconds: float = 0.0
-    session_started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def total_seconds(self) -> float:
-        """Seconds of the whole run so far, with evaluation and saving, over all its sessions."""
-        return self.earlier_seconds + time.perf_counter() - self.session_started
-
-
-def fit(job: Job, run: RunDir, *, progress: Progress) -> tuple[Evaluation, State]:
-    """Train from where the run directory stands to the end; return the selected weights' answers on the test set.
-
-    The job's network then holds the selected weights. Raises Interrupted after Ctrl-C or SIGTERM (the state is saved),
+    The job's network then holds the selected weights. Raises StopRequested when `stop` was set (the state is saved),
     Diverged when the loss is no longer finite (the last good checkpoint stays), RunError when the run directory cannot
     be written.
     """
     train = job.config.train
-    state = restore(job, run)
     runs.rewind_metrics(run, state.epoch)
     tracking = trackers.create(run.tensorboard, tensorboard=job.config.track.tensorboard, first_epoch=state.epoch + 1)
     forward = compiled(job)
     evaluation = None
     try:
-        with catch_signals() as stop:
-            while not over(job, state):
-                try:
-                    evaluation = one_epoch(job, run, state, forward, stop, progress)
-                except StopRequested:
-                    save(job, run, state)
-                    raise
-                row = finish_epoch(job, run, state, evaluation)
-                progress.epoch(row)
-                for tracker in tracking:
-                    tracker.epoch(row)
-            if train.select == "best-val":
-                job.model.load_state_dict(checkpoint.load(run.best_checkpoint)["model"])
-            if job.val_loader is not None or evaluation is None:
-                evaluation = evaluate_part(job, "test", stop)
-    except StopRequested:
-        raise Interrupted(f"stopped on request; continue with `pictorch train --resume {run.path}`") from None
+        while not over(job, state):
+            try:
+                evaluation = one_epoch(job, run, state, forward, stop, progress)
+            except StopRequested:
+                save(job, run, state)
+                raise
+            row = finish_epoch(job, run, state, evaluation)
+            progress.epoch(row)
+            for tracker in tracking:
+                tracker.epoch(row)
     finally:
         for tracker in tracking:
             tracker.close()
-    return evaluation, state
+    if train.select == "best-val":
+        job.model.load_state_dict(load_checkpoint(job, run.best_checkpoint)["model"])
+    if job.val_loader is not None or evaluation is None:
+        evaluation = evaluate_part(job, "test", stop)
+    return evaluation
 
 
 def over(job: Job, state: State) -> bool:
@@ -103,6 +77,7 @@ def one_epoch(
 ) -> Evaluation | None:
     """Train what is left of the epoch under way, then evaluate if it is due."""
     train, loader = job.config.train, job.train_loader
+    stop.check()
     clock = time.perf_counter()
     batches = loader.epoch(state.epoch, start_batch=state.step - state.epoch * len(loader))
     for batch in islice(batches, train.max_steps and train.max_steps - state.step):
@@ -186,8 +161,7 @@ def finish_epoch(job: Job, run: RunDir, state: State, evaluation: Evaluation | N
 def refuse_divergence(job: Job, run: RunDir, state: State) -> None:
     """Raise Diverged if a loss of the epoch under way, or a weight, is not finite. Reads the device."""
     bad = state.meter.first_bad_step()
-    weights_sum = torch.stack([p.detach().sum(dtype=torch.float32) for p in job.model.parameters()]).sum()
-    if bad is None and isfinite(float(weights_sum)):
+    if bad is None and checkpoint.finite(chain(job.model.parameters(), job.model.buffers())):
         return
     step = state.step if bad is None else state.step - state.meter.steps + bad + 1
     kept = f"; {run.last_checkpoint} keeps the last good state" if run.last_checkpoint.exists() else ""
@@ -201,47 +175,7 @@ def refuse_divergence(job: Job, run: RunDir, state: State) -> None:
 def save(job: Job, run: RunDir, state: State, *, path: Path | None = None) -> None:
     """Write last.ckpt (or `path`), unless the state is not finite: then raise Diverged and leave the old file."""
     refuse_divergence(job, run, state)
-    checkpoint.save(
-        path or run.last_checkpoint,
-        {
-            "config_hash": config_hash(job.config),
-            "seed": job.config.train.seed,
-            "epoch": state.epoch,
-            "step": state.step,
-            "model": job.model.state_dict(),
-            "optimizer": job.optimizer.state_dict(),
-            "meter": state.meter.state_dict(),
-            "best": state.best,
-            "seconds": {"epoch": state.epoch_seconds, "total": state.total_seconds},
-        },
-    )
-
-
-def restore(job: Job, run: RunDir) -> State:
-    """Return the state of the run directory's last checkpoint, loaded into the job; a fresh one where there is none."""
-    state = State(0, 0, TrainMeter(steps=len(job.train_loader), device=job.device))
-    if not run.last_checkpoint.exists():
-        return state
-    saved = checkpoint.load(run.last_checkpoint)
-    of, ours = (saved["config_hash"], saved["seed"]), (config_hash(job.config), job.config.train.seed)
-    if of != ours:
-        raise checkpoint.CheckpointError(
-            f"{run.last_checkpoint}: this checkpoint belongs to configuration {of[0]} with seed {of[1]}, "
-            f"not to the {ours[0]} with seed {ours[1]} of {run.config}; nothing was changed"
-        )
-    try:
-        job.model.load_state_dict(saved["model"])
-        job.optimizer.load_state_dict(saved["optimizer"])
-        state.meter.load_state_dict(saved["meter"])
-        state.epoch, state.step, state.best = saved["epoch"], saved["step"], saved["best"]
-        state.epoch_seconds, state.earlier_seconds = saved["seconds"]["epoch"], saved["seconds"]["total"]
-        assert 0 <= state.step - state.epoch * len(job.train_loader) <= len(job.train_loader) or over(job, state)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        reason = (str(error) or "its position is not one of the run's").splitlines()[0]
-        raise checkpoint.CheckpointError(
-            f"{run.last_checkpoint}: its content does not fit this run: {reason}"
-        ) from None
-    return state
+    checkpoint.save(path or run.last_checkpoint, content(job, state))
 
 
 def compiled(job: Job) -> Callable[[Tensor], Tensor]:
@@ -250,8 +184,32 @@ def compiled(job: Job) -> Callable[[Tensor], Tensor]:
         return job.model
     # Static shapes: with dynamic ones, which kernels run depends on the batch sizes seen before, and a resume has seen
     # others than the uninterrupted run.
-    forward: Callable[[Tensor], Tensor] = torch.compile(job.model, dynamic=False)
-    return forward
+    with compiler_explained():
+        forward: Callable[[Tensor], Tensor] = torch.compile(job.model, dynamic=False)
+
+    def explained(images: Tensor) -> Tensor:
+        with compiler_explained():
+            return forward(images)
+
+    return explained
+
+
+@contextlib.contextmanager
+def compiler_explained() -> Iterator[None]:
+    """Turn what torch's compiler raises, or the file system under it, into a UserError."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, RuntimeError):
+            from torch._dynamo.exc import TorchDynamoException
+
+            if not isinstance(error, TorchDynamoException):
+                raise
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"train.compile: torch cannot compile the network here ({reason}); its CPU back end needs "
+            "a C++ compiler and a directory to write in; or train with train.compile=false"
+        ) from error
 
 
 def seed_network(device: torch.device, seed: int) -> None:

@@ -40,9 +40,9 @@ def choose_device(requested: str) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"train.device: expected auto, cpu, cuda or cuda:N, got {requested!r}")
+        raise UserError(f"expected auto, cpu, cuda or cuda:N, got {requested!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"train.device: {requested!r} is not here: CUDA devices found: {torch.cuda.device_count()}")
+        raise UserError(f"{requested!r} is not here: CUDA devices found: {torch.cuda.device_count()}")
     return device
 
 

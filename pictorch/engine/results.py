@@ -6,20 +6,20 @@ from typing import Any
 from pictorch import runs
 from pictorch.config import config_hash, to_dict
 from pictorch.engine.build import Job
-from pictorch.engine.environment import peak_memory_bytes
+from pictorch.engine.environment import last_session
 from pictorch.engine.evaluate import Evaluation
-from pictorch.engine.loop import State
+from pictorch.engine.memory import peak_memory_bytes
+from pictorch.engine.state import State
 from pictorch.models import weights
 from pictorch.runs import RunDir
 
 
 def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation) -> dict[str, Any]:
-    """Return result.json: one flat row, accuracies and errors in per cent.
+    """Return result.json: one flat row with the keys of `runs.RESULT`.
 
     `train_seconds` counts evaluation and saving, as published training times do; `images_per_second` is training alone.
     """
-    env, rows = runs.read_json(run.env), runs.read_metrics(run)
-    env |= env["resumed"][-1] if env["resumed"] else {}
+    env, rows = last_session(runs.read_json(run.env)), runs.read_metrics(run)
     best = state.best or {}
     last_val = 100 - rows[-1].get("val_error", float("nan")) if best else None
     return {

@@ -1,21 +1,30 @@
 """Training on the real digits: what a run leaves, how it selects, and how it ends when it cannot go on."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import small_config
+from conftest import SMALL, small_config
 from safetensors import safe_open
+from torch._dynamo.exc import Unsupported
 
-from pictorch import api, runs
-from pictorch.config import UserError
+from pictorch import api, data, runs
+from pictorch.config import Config, UserError
 from pictorch.engine import checkpoint
 from pictorch.engine.build import build, check
-from pictorch.engine.loop import Diverged
+from pictorch.engine.evaluate import data_root
+from pictorch.engine.interrupt import Stop
+from pictorch.engine.loop import Diverged, compiler_explained
+from pictorch.engine.memory import enough_memory
 from pictorch.engine.precision import choose
+from pictorch.engine.state import restore
 
 
 def test_a_run_leaves_everything(small_run: api.Result) -> None:
@@ -33,7 +42,8 @@ def test_a_run_leaves_everything(small_run: api.Result) -> None:
         "result.json",
     }
     row = small_run.row
-    assert row == runs.read_json(run.result)
+    assert row == runs.read_result(run)
+    assert list(row) == list(runs.RESULT)
     assert row["complete"] is True
     assert (row["recipe"], row["dataset"], row["epochs"], row["steps"]) == ("small", "digits", 3, 33)
     assert row["test_top1"] + row["test_error"] == pytest.approx(100)
@@ -42,6 +52,7 @@ def test_a_run_leaves_everything(small_run: api.Result) -> None:
     env = runs.read_json(run.env)
     assert env["torch"] == torch.__version__
     assert env["data_official"] is True
+    assert env["data_root"] == str(data.root().absolute())
     assert env["resumed"] == []
 
 
@@ -84,6 +95,33 @@ def test_saved_weights_evaluate_to_the_result(small_run: api.Result) -> None:
     assert evaluation.top(5) == small_run.test_top5
     assert evaluation.loss == pytest.approx(small_run.row["test_loss"], rel=1e-6)
     assert int(evaluation.confusion.sum()) == sum(row["images"] for row in evaluation.per_class()) == 355
+
+
+def test_the_device_of_an_evaluation_is_named(small_run: api.Result) -> None:
+    with pytest.raises(UserError, match=r"^device: expected auto, cpu, cuda or cuda:N, got 'gpu'$"):
+        api.evaluate(small_run.run_dir, device="gpu")
+
+
+def test_weights_of_another_data_set_are_not_evaluated(small_run: api.Result) -> None:
+    run = runs.open(shutil.copytree(small_run.run_dir, "copy"))
+    run.config.write_text(run.config.read_text().replace("name: digits", "name: mnist"))
+    with pytest.raises(
+        UserError, match=r"config\.yaml: data.name is mnist, but the weights of model.safetensors were .* on digits"
+    ):
+        api.evaluate(run.path)
+
+
+def test_an_evaluation_finds_the_data_where_the_run_had_them(small_run: api.Result, tmp_path: Path) -> None:
+    """Files of the right names will do: nothing is read to find them."""
+    run, spec = runs.open(shutil.copytree(small_run.run_dir, "copy")), data.find("mnist")
+    given, recorded = tmp_path / "given", tmp_path / "recorded"
+    runs.write_json(run.env, runs.read_json(run.env) | {"data_root": str(recorded)})
+    assert data_root(run, spec, str(given)) == given
+    for root, expected in ((recorded, recorded), (given, given)):
+        for file in spec.files:
+            (root / file.forms[0].path).parent.mkdir(parents=True, exist_ok=True)
+            (root / file.forms[0].path).touch()
+        assert data_root(run, spec, str(given)) == expected
 
 
 def test_the_weights_file_explains_itself(small_run: api.Result) -> None:
@@ -180,7 +218,7 @@ def test_divergence_stops_with_the_step_and_keeps_the_last_good_checkpoint() -> 
     # The rate explodes in the third epoch: two good ones are kept.
     job.schedule = lambda step: 1e30 if step >= 2 * steps + 3 else 1.0
     with pytest.raises(Diverged, match=rf"not finite at step {2 * steps + 5} \(epoch 3\).*keeps the last good state"):
-        api.complete(job, run, None)
+        api.complete(job, run, restore(job, run), None, Stop())
     kept = checkpoint.load(run.last_checkpoint)
     assert kept["epoch"] == 2
     assert all(tensor.isfinite().all() for tensor in kept["model"].values())
@@ -192,6 +230,59 @@ def test_a_run_is_never_started_over_another(small_run: api.Result) -> None:
     with pytest.raises(UserError, match="holds another run, which stays as it is"):
         api.train(small_config("train.seed=9"), out=small_run.run_dir)
     assert {path: path.read_bytes() for path in small_run.run_dir.iterdir()} == before
+
+
+def test_the_place_is_checked_before_the_data_are_read() -> None:
+    Path("letter.txt").write_text("dear")
+    with pytest.raises(UserError, match=r"letter\.txt: this is a file, not a directory; give another --out"):
+        api.train(small_config("data.name=kmnist", "data.dir=nowhere"), out="letter.txt")
+
+
+def test_a_network_too_large_for_the_memory_is_told_and_leaves_nothing() -> None:
+    with pytest.raises(UserError, match=r"not enough memory for another \d+ bytes; lower train.batch_size \(now 128\)"):
+        api.train(small_config("model.base_channels=100000"), out=Path("run"))
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("Tried to allocate 2.00 GiB. GPU 0 has")])
+def test_memory_that_runs_out_in_a_step_is_told(error: Exception) -> None:
+    with (
+        pytest.raises(UserError, match=r"^there is not enough memory.*; lower train.batch_size"),
+        enough_memory(Config()),
+    ):
+        raise error
+    with pytest.raises(RuntimeError, match="other"), enough_memory(Config()):
+        raise RuntimeError("other")
+
+
+def train_in_a_process(*overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "pictorch", "train", *SMALL, "train.max_steps=1", *overrides, "--out", "run"]
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | env)
+
+
+@pytest.mark.slow
+def test_a_missing_compiler_is_told() -> None:
+    cache = str(Path("fresh").absolute())
+    done = train_in_a_process("train.compile=true", TORCHINDUCTOR_CACHE_DIR=cache, CXX="/nonexistent")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: train.compile: torch cannot compile the network here (")
+    assert "'/nonexistent'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [OSError(20, "Not a directory", "cache"), Unsupported("no cache")])
+def test_what_the_compiler_raises_is_told_and_nothing_else(error: Exception) -> None:
+    with pytest.raises(UserError, match=r"train\.compile: torch cannot compile .*cache.*"), compiler_explained():
+        raise error
+    with pytest.raises(RuntimeError, match="other"), compiler_explained():
+        raise RuntimeError("other")
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_result() -> None:
+    done = train_in_a_process(MPLBACKEND="foo")
+    assert "note: run/curves.png was not drawn: Key backend: 'foo' is not a valid value" in done.stdout
+    assert runs.read_result(runs.open("run"))["steps"] == 1
+    assert not Path("run/curves.png").exists()
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written() -> None:
@@ -207,7 +298,7 @@ def test_the_network_is_checked_before_the_data_are_read() -> None:
         api.load_config(None, ["model.name=resnet_preactt"])
     with pytest.raises(UserError, match=r"command line: data.name: .*did you mean 'cifar10'"):
         api.load_config(None, ["data.name=cifar-10"])
-    with pytest.raises(UserError, match=r"train.device: expected auto, cpu, cuda or cuda:N"):
+    with pytest.raises(UserError, match=r"command line: train.device: expected auto, cpu, cuda or cuda:N, got 'tpu'"):
         api.load_config(None, ["train.device=tpu"])
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,16 +170,147 @@ def test_every_flipped_bit_is_seen() -> None:
         assert same(loaded, before)  # the bit was in the archive's padding, say
 
 
-@pytest.mark.parametrize(
-    "change", [{"step": -5}, {"epoch": 7}, {"epoch": None}, {"model": 3}, {"seconds": {}}, {"meter": {}}, {"best": 3}]
-)
-def test_a_checkpoint_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
-    run = stopped_run()
-    torch.save(checkpoint.load(run.last_checkpoint) | change, run.last_checkpoint)
-    with pytest.raises(
-        UserError, match=r"last\.ckpt: (its content does not fit this run|this file is not a checkpoint)"
-    ):
+def files_of(run: runs.RunDir) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+
+
+def refused(run: runs.RunDir) -> str:
+    """Return the one sentence with which the run is not continued; its files must be as they were."""
+    before = files_of(run)
+    with pytest.raises(UserError) as error:
         api.resume(run.path)
+    assert files_of(run) == before
+    return str(error.value)
+
+
+def change_checkpoint(run: runs.RunDir, **values: Any) -> None:
+    torch.save(checkpoint.load(run.last_checkpoint) | values, run.last_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": -5}, "its position is not one of the run's"),
+        ({"step": 16}, "its position is not one of the run's"),
+        ({"epoch": 7}, "its position is not one of the run's"),
+        ({"epoch": 3}, "its position is not one of the run's"),
+        ({"epoch": None}, "this file is not a checkpoint"),
+        ({"format": 99}, "this file is not a checkpoint"),
+        ({"model": 3}, "this file is not a checkpoint"),
+        ({"seconds": {}}, "seconds.epoch is missing"),
+        ({"seconds": {"epoch": "x", "total": 1.0}}, "seconds.epoch is str, expected float"),
+        ({"seconds": {"epoch": 1.0, "total": float("nan")}}, "its seconds are not a time"),
+        ({"meter": {}}, "meter.losses is missing"),
+        ({"best": 3}, "this file is not a checkpoint"),
+        ({"best": {"x": 1}}, "best is dict, expected NoneType"),
+        ({"optimizer": {0: {"momentum_buffer": torch.zeros(2)}}}, "its optimizer is not one of these parameters"),
+        ({"optimizer": {0: {"momentum_buffer": "x"}}}, "its optimizer is not one of these parameters"),
+        ({"optimizer": {999: {}}}, "its optimizer is not one of these parameters"),
+        ({"optimizer": {0: 3}}, "its optimizer is not one of these parameters"),
+    ],
+)
+def test_a_checkpoint_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
+    run = stopped_run()
+    change_checkpoint(run, **change)
+    assert f"last.ckpt: {message}" in refused(run).replace("its content does not fit this run: ", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("steps", 10**6, "its position is not one of the run's"),
+        ("steps", "x", "meter.steps is str, expected int"),
+        ("losses", torch.zeros(1), r"meter.losses is float32 [1], expected float32 [11]"),
+    ],
+)
+def test_a_meter_that_makes_no_sense_is_refused(key: str, value: Any, message: str) -> None:
+    run = stopped_run()
+    change_checkpoint(run, meter=checkpoint.load(run.last_checkpoint)["meter"] | {key: value})
+    assert f"last.ckpt: its content does not fit this run: {message}; nothing was changed" in refused(run)
+
+
+@pytest.mark.parametrize("where", ["model", "optimizer"])
+def test_a_checkpoint_with_a_nan_is_refused(where: str) -> None:
+    run = stopped_run()
+    saved = checkpoint.load(run.last_checkpoint)
+    variance = next(tensor for name, tensor in saved["model"].items() if name.endswith("running_var"))
+    (variance if where == "model" else saved["optimizer"][0]["momentum_buffer"]).view(-1)[0] = float("nan")
+    torch.save(saved, run.last_checkpoint)
+    assert "last.ckpt: its content does not fit this run: its weights or the optimizer's moments are not" in refused(
+        run
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"resumed": 3}, "resumed: expected a list of objects, got 3"),
+        ({"resumed": [3]}, "resumed: expected a list of objects, got [3]"),
+        ({"threads": "x"}, "threads: expected a whole number from 1 to 1024, got 'x'"),
+        ({"threads": 0}, "threads: expected a whole number from 1 to 1024, got 0"),
+        ({"threads": 10**9}, "threads: expected a whole number from 1 to 1024, got 1000000000"),
+        ({"precision": "x"}, "precision: expected fp32 or bf16, got 'x'"),
+        ({"precision": ["fp32"]}, "precision: expected fp32 or bf16, got ['fp32']"),
+        ({"recipe": None}, "recipe: expected a text, got None"),
+    ],
+)
+def test_a_damaged_environment_is_refused(change: dict[str, Any], message: str) -> None:
+    run = stopped_run()
+    runs.write_json(run.env, runs.read_json(run.env) | change)
+    assert f"env.json: {message}" in refused(run)
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, '{"epoch": 1, "lr": "x"}'])
+def test_rows_that_are_no_longer_there_are_told(content: str) -> None:
+    run = stopped_run()
+    run.metrics.write_text(content)
+    assert "metrics.jsonl: expected one row for each of the 1 epochs that last.ckpt has trained" in refused(run)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "env.json", "last.ckpt", "result.json"])
+def test_a_directory_in_the_place_of_a_file_is_told(name: str) -> None:
+    run = stopped_run()
+    (run.path / name).unlink(missing_ok=True)
+    (run.path / name).mkdir()
+    assert f"{name}: cannot read this" in refused(run)
+
+
+def test_the_best_weights_are_looked_at_before_the_run_goes_on() -> None:
+    overrides = ("data.val_fraction=0.2", "train.select=best-val")
+    with pytest.raises(Interrupted):
+        api.train(small_config(*overrides), out=Path("run"), progress=PressCtrlC(15))
+    run = runs.open(Path("run"))
+    change_checkpoint(run, best={"x": 1})
+    assert "best.epoch is missing" in refused(run)
+    change_checkpoint(run, best={"epoch": 1, "val_top1": 10.0})
+    whole = run.best_checkpoint.read_bytes()
+    run.best_checkpoint.write_bytes(whole[:1000])
+    assert "best.ckpt: this checkpoint is truncated" in refused(run)
+    run.best_checkpoint.unlink()
+    assert "best.ckpt: this checkpoint is missing" in refused(run)
+    run.best_checkpoint.write_bytes(whole)
+    assert api.resume(run.path).row["best_epoch"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("precision: fp32", "precision: bf16", "train.precision is bf16, but the run began with fp32 and keeps it"),
+        ("threads: auto", "threads: 7", "train.threads is 7, but the run began with 1 and keeps it"),
+    ],
+)
+def test_an_edit_that_would_have_no_effect_is_told(old: str, new: str, message: str) -> None:
+    run = stopped_run()
+    edit_config(run, old, new)
+    assert f"config.yaml: {message}; nothing was changed" in refused(run)
+
+
+def test_a_damaged_result_is_told_and_can_be_written_again(small_run: api.Result) -> None:
+    run = runs.open(shutil.copytree(small_run.run_dir, "copy"))
+    runs.write_json(run.result, {"test_error": 1.0})
+    assert "result.json: recipe, config_hash," in refused(run)
+    run.result.unlink()
+    assert api.resume(run.path).test_error == small_run.test_error
 
 
 def test_a_checkpoint_of_another_seed_is_refused() -> None:
@@ -232,7 +364,7 @@ def test_an_environment_without_what_a_resume_needs_is_refused() -> None:
     env = runs.read_json(run.env)
     del env["threads"]
     runs.write_json(run.env, env)
-    with pytest.raises(UserError, match=r"env\.json: 'threads' is missing"):
+    with pytest.raises(UserError, match=r"env\.json: threads: expected a whole number from 1 to 1024, it is missing"):
         api.resume(run.path)
 
 
@@ -324,6 +456,41 @@ def test_ctrl_c_in_the_last_evaluation_leaves_the_last_state(monkeypatch: pytest
     with pytest.raises(Interrupted):
         api.train(small_config(*overrides), out=Path("run"))
     assert same(state_of(Path("run")), state_of(Path("reference")))
+
+
+class PressCtrlCAtTheStart(Silent):
+    def start(self, job: Job, run: runs.RunDir) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_before_the_first_step(small_run: api.Result) -> None:
+    with pytest.raises(Interrupted, match="continue with `pictorch train --resume run`"):
+        api.train(small_config(), recipe="small", out=Path("run"), progress=PressCtrlCAtTheStart())
+    assert checkpoint.load(Path("run/last.ckpt"))["step"] == 0
+    with pytest.raises(Interrupted, match="continue with `pictorch train --resume run`"):
+        api.resume("run", progress=PressCtrlCAtTheStart())
+    api.resume("run")
+    assert same(state_of(Path("run")), state_of(small_run.run_dir))
+
+
+def test_ctrl_c_while_the_results_are_written(small_run: api.Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first lets them be finished, which takes a moment; a second breaks off, and says how to go on."""
+    npz, presses = Evaluation.npz, 1
+
+    def press_ctrl_c(evaluation: Evaluation) -> bytes:
+        for _ in range(presses):
+            os.kill(os.getpid(), signal.SIGINT)
+        return npz(evaluation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "npz", press_ctrl_c)
+        assert api.train(small_config(), recipe="small", out=Path("finished")).test_error == small_run.test_error
+        presses = 2
+        with pytest.raises(Interrupted, match="continue with `pictorch train --resume run`"):
+            api.train(small_config(), recipe="small", out=Path("run"))
+    assert not Path("run/result.json").exists()
+    assert api.resume("run").test_error == small_run.test_error
+    assert Path("run/model.safetensors").read_bytes() == (small_run.run_dir / "model.safetensors").read_bytes()
 
 
 def command(*words: str) -> list[str]:

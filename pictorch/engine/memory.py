@@ -1,0 +1,38 @@
+"""Memory: the most that was held, and what to say when there is not enough."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from pictorch.config import Config, UserError
+
+
+@contextlib.contextmanager
+def enough_memory(config: Config) -> Iterator[None]:
+    """Turn an allocation that fails, on the CPU or a GPU, into a UserError that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        out = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+        if not out:
+            raise
+        wanted = re.search(r"allocate ([\d.]+ [KMGT]?i?B(?:ytes)?)\b", str(error), re.IGNORECASE)
+        raise UserError(
+            f"there is not enough memory{f' for another {wanted[1]}' if wanted else ''}; lower train.batch_size "
+            f"(now {config.train.batch_size}), or take a smaller network than this {config.model.name}"
+        ) from error
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory held so far: by tensors on a GPU, by the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows does not count it.
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
