@@ -127,6 +127,7 @@ def introduce(job: Job, run: RunDir) -> None:
     val = f", {job.val_loader.images_per_epoch:,} validation" if job.val_loader else ""
     updates = job.updates
     official = "" if job.dataset.official else " (not the official files)"
+    note_deviations(job)
     say(
         f"network  {config.model.name}{f' ({options})' if options else ''}: "
         f"{quantity(job.complexity.params)} parameters, {quantity(job.complexity.macs)} multiply-adds an image\n"
@@ -136,6 +137,12 @@ def introduce(job: Job, run: RunDir) -> None:
         f"{config.train.epochs} epochs, {updates:,} updates of {config.train.batch_size}, seed {config.train.seed}\n"
         f"run      {run.path}"
     )
+
+
+def note_deviations(job: Job) -> None:
+    """Name each file of the data that is not the official one, with the size and checksum expected and found."""
+    for deviation in job.dataset.deviations:
+        say(f"note: not the official file: {deviation}")
 
 
 def describe_device(job: Job) -> str:

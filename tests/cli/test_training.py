@@ -1,8 +1,13 @@
 """From the words of `pictorch train` to a recipe and overrides."""
 
+import pickle
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from pictorch.cli.training import recipe_and_overrides
+from pictorch import data
+from pictorch.cli.training import recipe_and_overrides, train
 from pictorch.config import UserError
 
 DIGITS = "digits/resnet_preact_8"
@@ -66,3 +71,20 @@ def test_other_names_in_the_place_of_a_recipe(line: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         recipe_and_overrides(line.split())
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_each_file_that_is_not_the_official_one_is_named(
+    dry_run: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    batch = pickle.dumps({"data": np.zeros((8, 3072), np.uint8), "labels": list(range(8))}, 2)
+    for file in data.find("cifar10").files:
+        (tmp_path / file.forms[0].path).write_bytes(batch)
+    words = ["cifar10/resnet_preact_20", "model.depth=8", "train.epochs=1", "train.batch_size=8"]
+    train(words, config=None, resume=None, out=None, data_dir=str(tmp_path), dry_run=dry_run)
+    said = capsys.readouterr().out
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        assert f"note: not the official file: {folder / name}: expected 31,035," in said
+    assert f"found {len(batch):,} bytes, md5 " in said
