@@ -156,7 +156,7 @@ def refuse_differences(run: RunDir, config: Config, expected: Config | None) -> 
         listed = "\n".join(f"  {key}: {was!r} in the run, {now!r} given" for key, (was, now) in differing.items())
         raise ConfigError(
             f"{run.path}: this run has another configuration; nothing was changed:\n{listed}\n"
-            f"continue it as it is with `{run.resume_command}`, or start a new run without --resume"
+            f"continue it as it is with `{run.resume_command()}`, or start a new run without --resume"
         )
 
 

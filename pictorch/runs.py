@@ -111,8 +111,8 @@ class RunDir:
     def tensorboard(self) -> Path:
         return self.path / "tb"
 
-    @property
     def resume_command(self) -> str:
+        """Return the command that continues the run."""
         return f"pictorch train --resume {shlex.quote(str(self.path))}"
 
 
@@ -147,7 +147,7 @@ def check_new(path: Path) -> None:
         if run.config.exists():
             raise RunError(
                 f"{path}: this directory holds another run, which stays as it is; "
-                f"continue that run with `{run.resume_command}`, or give another --out"
+                f"continue that run with `{run.resume_command()}`, or give another --out"
             )
         outer = [RunDir(parent) for parent in above]
         if around := next((run for run in outer if run.config.is_file() and run.env.is_file()), None):
@@ -259,7 +259,7 @@ def read_result(run: RunDir) -> dict[str, Any]:
     if bad:
         raise RunError(
             f"{run.result}: {', '.join(bad)}: missing or of another type, so this is not the result that the run "
-            f"wrote; delete the file, and `{run.resume_command}` writes it again"
+            f"wrote; delete the file, and `{run.resume_command()}` writes it again"
         )
     return row
 

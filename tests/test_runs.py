@@ -89,7 +89,7 @@ def test_a_path_is_taken_as_the_user_writes_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_command_to_resume_can_be_pasted(tmp_path: Path) -> None:
-    assert runs.RunDir(Path("my runs/1")).resume_command == "pictorch train --resume 'my runs/1'"
+    assert runs.RunDir(Path("my runs/1")).resume_command() == "pictorch train --resume 'my runs/1'"
 
 
 def test_opening_what_is_no_run(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def resumable(run: RunDir) -> Iterator[Stop]:
     except (StopRequested, KeyboardInterrupt):
         if not run.config.exists():  # broken off before there was a run
             raise KeyboardInterrupt from None
-        raise Interrupted(f"stopped on request; continue with `{run.resume_command}`") from None
+        raise Interrupted(f"stopped on request; continue with `{run.resume_command()}`") from None
 
 
 @contextlib.contextmanager
