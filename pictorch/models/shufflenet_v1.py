@@ -8,7 +8,7 @@ convolution-BN; its input is added before the last ReLU, or pooled and put in fr
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,12 @@ from pictorch.config.errors import OptionError
 from pictorch.models.init import Mode, initialise
 from pictorch.models.layers import Classifier, StemType, check_image_size, conv_bn_relu
 
-Groups = Literal[1, 2, 3, 4, 8]
-
 # 1707.01083, table 1: channels that the first stage puts out, doubled from stage to stage; units of each stage
 STAGE_CHANNELS: dict[int, int] = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 UNITS = (4, 8, 4)
 WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 VARIANTS: dict[str, dict[str, object]] = {
-    **{f"shufflenet_v1_g{g}": {"groups": g, "width": 1.0} for g in get_args(Groups)},
+    **{f"shufflenet_v1_g{g}": {"groups": g, "width": 1.0} for g in STAGE_CHANNELS},
     **{f"shufflenet_v1_g3_{int(100 * w):03}": {"groups": 3, "width": w} for w in (0.5, 1.5, 2.0)},
 }
 
@@ -35,7 +33,7 @@ def create(
     num_classes: int = 10,
     in_channels: int = 3,
     image_size: int = 32,
-    groups: Groups = 3,
+    groups: int = 3,
     width: float = 1.0,
     stem: StemType | None = None,
     init: Mode = "fan_out",
@@ -43,7 +41,7 @@ def create(
 ) -> nn.Module:
     """Return a ShuffleNetV1 for images [N, in_channels, image_size, image_size].
 
-    groups: of the 1x1 convolutions, the very first one excepted; the stages are the wider the more groups there are.
+    groups: 1, 2, 3, 4 or 8, of the 1x1 convolutions, the very first one excepted; more groups have wider stages.
     width: factor on the channels of every layer: 0.25, 0.5, 0.75, 1, 1.5 or 2, as far as the groups divide them. The
         stem, of 24 channels at 1, keeps 24 at 1.5, and has 16 at 0.5 with 8 groups, both as in the authors' code.
     stem: 3x3 convolution of stride 1 ("cifar"), or of stride 2 with 3x3/2 max-pooling ("imagenet"); the former up to
@@ -54,6 +52,8 @@ def create(
 
     Raises OptionError.
     """
+    if groups not in STAGE_CHANNELS:
+        raise OptionError("shufflenet_v1", "groups", f"expected 1, 2, 3, 4 or 8, got {groups}")
     fitting = [w for w in WIDTHS if _fits(groups, w)]
     if width not in fitting:
         widths = ", ".join(f"{w:g}" for w in fitting)
