@@ -161,7 +161,7 @@ class ShuffleUnit(nn.Module):
         self.branch = nn.Sequential()
         self.branch.add_module("squeeze", conv_bn_relu(in_channels, inner, 1, groups=first_groups))
         if shuffle and groups > 1:
-            # Unlike view, transpose and reshape it keeps the order in memory, channels_last above all.
+            # On the CPU it keeps channels_last order, which view, transpose and reshape do not.
             self.branch.add_module("shuffle", nn.ChannelShuffle(groups))
         spatial = conv_bn_relu(inner, inner, 3, stride, groups=inner if depthwise else groups, relu=None)
         self.branch.add_module("spatial", spatial)

@@ -138,5 +138,5 @@ def branch(in_channels: int, inner: int, out_channels: int, stride: int) -> nn.S
 
 def shuffled(left: Tensor, right: Tensor) -> Tensor:
     """Return the channels of both in turn: first and second half of their concatenation interleaved."""
-    # Unlike view, transpose and reshape it keeps the order in memory, channels_last above all.
+    # On the CPU it keeps channels_last order, which view, transpose and reshape do not.
     return F.channel_shuffle(torch.cat((left, right), 1), 2)
