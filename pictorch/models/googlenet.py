@@ -79,8 +79,8 @@ def create(
     drop_rate = drop_rate if drop_rate is not None else (0.0 if seed3 else 0.4)
     check_rate("googlenet", drop_rate=drop_rate)
     stem = stem or ("cifar" if image_size <= 64 or seed3 else "imagenet")
-    # Every pooling needs two pixels to make one of: 2, 3 or 4 of them, after the stride of the first convolution.
-    smallest = 31 if stem == "imagenet" else (8 if seed3 else 4)
+    # So that every pooling makes one pixel of two or more; it halves rounding down, or up where it is padded.
+    smallest = {"cifar": 5 if seed3 else 4, "imagenet": 17 if seed3 else 31}[stem]
     if image_size < smallest:
         raise OptionError(
             "googlenet", "image_size", f"stem {stem!r} and its poolings need at least {smallest}, got {image_size}"

@@ -92,7 +92,9 @@ def create(
             f"{_listed(sizes)}; patches for {image_size}: {_listed(_divisors(image_size))}",
         )
     if dim % heads:
-        raise OptionError("vit", "heads", f"expected a divisor of dim {dim}, got {heads}; {_listed(_divisors(dim))}")
+        raise OptionError(
+            "vit", "heads", f"expected a divisor of dim {dim}, got {heads}; valid: {_listed(_divisors(dim))}"
+        )
     model = VisionTransformer(
         patch_size=patch_size,
         dim=dim,
@@ -216,15 +218,15 @@ def _initialise(model: VisionTransformer, *, token_std: float | None) -> None:
     std = 1 / sqrt(patches.weight[0].numel()) / 0.87962566
     nn.init.trunc_normal_(patches.weight, std=std, a=-2 * std, b=2 * std)
     nn.init.zeros_(patches.bias)  # type: ignore[arg-type]
-    for block in model.blocks.modules():
-        if isinstance(block, Attention):
-            bound = sqrt(3 / block.projection.in_features)
-            nn.init.uniform_(block.qkv.weight, -bound, bound)
-            nn.init.uniform_(block.projection.weight, -bound, bound)
-            nn.init.zeros_(block.qkv.bias)
-            nn.init.zeros_(block.projection.bias)
-        elif isinstance(block, Block):
-            for linear in (block.mlp.linear1, block.mlp.linear2):
+    for module in model.blocks.modules():
+        if isinstance(module, Attention):
+            bound = sqrt(3 / module.projection.in_features)
+            nn.init.uniform_(module.qkv.weight, -bound, bound)
+            nn.init.uniform_(module.projection.weight, -bound, bound)
+            nn.init.zeros_(module.qkv.bias)
+            nn.init.zeros_(module.projection.bias)
+        elif isinstance(module, Block):
+            for linear in (module.mlp.linear1, module.mlp.linear2):
                 assert isinstance(linear, nn.Linear)
                 nn.init.xavier_uniform_(linear.weight)
                 nn.init.normal_(linear.bias, std=1e-6)
