@@ -27,9 +27,12 @@ from pictorch.models import (
     resnet,
     resnet9,
     resnet_preact,
+    resnext,
+    shake_shake,
     shufflenet_v1,
     shufflenet_v2,
     vit,
+    wrn,
     xception,
 )
 from pictorch.models.init import Undrawn
@@ -62,6 +65,9 @@ _FAMILIES: dict[str, Family] = {
     "se_resnet_preact": Family(
         resnet_preact.create, resnet_preact.SE_VARIANTS, resnet_preact.SE_PAPER, {"se_reduction": 16}
     ),
+    "wrn": _family(wrn),
+    "resnext": _family(resnext),
+    "shake_shake": _family(shake_shake),
     "mobilenet_v1": _family(mobilenet_v1),
     "mobilenet_v2": _family(mobilenet_v2),
     "shufflenet_v1": _family(shufflenet_v1),
