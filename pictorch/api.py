@@ -49,13 +49,11 @@ class Result:
 
 def load_checked(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Loaded:
     """Return a recipe's (or YAML file's) configuration with every name and option checked. Raises UserError."""
-    from pictorch.engine.build import check
+    from pictorch.engine.build import mistakes
 
     if isinstance(source, str) and source.endswith((".yaml", ".yml")):
         source = Path(source)
-    loaded = load(source, overrides)
-    check(loaded)
-    return loaded
+    return load(source, overrides, check=mistakes)
 
 
 def load_config(recipe_or_path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:

@@ -116,13 +116,22 @@ def predict(
 @app.command()
 @exits
 def models(
-    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Which names, with * and ?.")] = "*",
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="Which names, with * and ?; also package.module:Network.")
+    ] = "*",
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list with all that is known.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Print one network layer by layer.")] = False,
+    image_size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="For images of this size (default: 32, else 224).")
+    ] = None,
 ) -> None:
-    """List the networks; model.name=NAME trains one."""
+    """List the networks; model.name=NAME trains one.
+
+    Examples: pictorch models; pictorch models "resnet*"; pictorch models resnet_20 --layers
+    """
     from pictorch.cli import listing
 
-    listing.models(pattern, as_json=json)
+    listing.models(pattern, image_size=image_size, as_json=json, layers=layers)
 
 
 @app.command()

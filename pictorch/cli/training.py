@@ -119,12 +119,14 @@ def show_estimate(config: Config) -> None:
     """Print the resolved configuration and what the run would cost, measured on a few real steps."""
     from pictorch.engine.build import build
     from pictorch.engine.estimate import MEASURED, estimate
+    from pictorch.engine.memory import enough_memory
 
     say(dump(to_dict(config)))
-    job = build(config)
-    note_deviations(job)
-    with job.process_settings():
-        cost = estimate(job)
+    with enough_memory(config):
+        job = build(config)
+        note_deviations(job)
+        with job.process_settings():
+            cost = estimate(job)
     parts = [("training images", f"{job.train_loader.images_per_epoch:,} an epoch")]
     if job.val_loader:
         parts.append(("validation images", f"{job.val_loader.images_per_epoch:,}"))

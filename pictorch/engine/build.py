@@ -10,7 +10,6 @@ from torch import nn
 from pictorch import data, models, optim
 from pictorch.config import Config, Loaded, OptionError, UserError, locate
 from pictorch.config.explain import place_of
-from pictorch.config.load import complaint
 from pictorch.data.loader import ResidentLoader
 from pictorch.data.split import split, subset
 from pictorch.data.streams import generator
@@ -55,14 +54,11 @@ class Job:
         return self.dataset.spec.classes
 
 
-def check(loaded: Loaded) -> None:
-    """Raise ConfigError for names and options that only the components know; reads no data and takes no memory."""
-    if told := mistakes(loaded, set(Config.model_fields)):
-        raise complaint(told, loaded)
-
-
 def mistakes(loaded: Loaded, blocks: Collection[str]) -> list[str]:
-    """Return what only the components know to be wrong in the top-level `blocks`, a line each with its place."""
+    """Return what only the components know to be wrong in the top-level `blocks`, a line each with its place.
+
+    Reads no data and takes no memory.
+    """
     config, origins, found = loaded.config, loaded.origins, []
     spec = None
     if "data" in blocks:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from pictorch.config.errors import OptionError, nearest
-from pictorch.config.keywords import check_keywords
+from pictorch.config.keywords import check_keywords, show
 from pictorch.models import (
     airbench,
     foreign,
@@ -148,7 +148,9 @@ def resolve(name: str, options: Mapping[str, object] | None = None) -> ModelSpec
     check_keywords(entry.create, options, owner=family, given=entry.without | sizes)
     for option, value in fixed.items():
         if options.get(option) not in (None, value):
-            raise OptionError(name, option, f"{name} has {value!r}, got {options[option]!r}; {family!r} takes others")
+            raise OptionError(
+                name, option, f"{name} has {show(value)}, got {show(options[option])}; {family!r} takes others"
+            )
     defaults = {option: value for option, value in entry.defaults.items() if options.get(option) is None}
     return ModelSpec(family, {**options, **defaults, **fixed})
 

@@ -92,7 +92,7 @@ class Airbench(Classifier):
                 first = module.weight[: module.in_channels]
                 first.zero_()
                 first[:, :, 1, 1].fill_diagonal_(1)
-        self._set_whitening(torch.eye(self.whitening.out_channels // 2))
+        self._set_whitening(torch.eye(self.whitening.out_channels // 2, device="cpu"))
 
     @torch.no_grad()
     def whiten(self, images: Tensor, eps: float = 5e-4) -> None:

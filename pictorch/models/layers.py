@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
+from pictorch.config.keywords import show
 from pictorch.models.init import initialise
 
 Layout = Literal["cifar", "imagenet"]
@@ -168,7 +169,7 @@ def check_positive(owner: str, **values: object) -> None:
     """Raise OptionError for the first value that is not a whole number from 1 to LARGEST."""
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise OptionError(owner, name, f"expected a whole number of at least 1, got {value!r}")
+            raise OptionError(owner, name, f"expected a whole number of at least 1, got {show(value)}")
         if value > LARGEST:
             raise OptionError(owner, name, f"expected a whole number of at most {LARGEST:,}, got {value:.3g}")
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
+from pictorch.config.keywords import show
 from pictorch.models.init import Mode, initialise
 from pictorch.models.layers import (
     AsPublished,
@@ -103,7 +104,7 @@ def create(
         raise OptionError(
             owner,
             "preact_stage",
-            f"layout {layout!r} has {len(plan.stages)} stages, got {len(shared)} values: {shared}",
+            f"layout {layout!r} has {len(plan.stages)} stages, got {len(shared)} values: {show(shared)}",
         )
     model = PreactResNet(
         **plan._asdict(),

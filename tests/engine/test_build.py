@@ -6,13 +6,13 @@ import pytest
 from conftest import small_config
 
 from pictorch.config import ConfigError, OptionError, UserError, load
-from pictorch.engine.build import build, check, mistakes
+from pictorch.engine.build import build, mistakes
 
 
 def told(text: str, *overrides: str) -> list[str]:
     Path("mine.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
-        check(load(Path("mine.yaml"), overrides))
+        load(Path("mine.yaml"), overrides, check=mistakes)
     return str(caught.value).splitlines()
 
 

@@ -18,7 +18,7 @@ from torch._dynamo.exc import Unsupported
 from pictorch import api, data, runs
 from pictorch.config import Config, UserError
 from pictorch.engine import checkpoint
-from pictorch.engine.build import build, check
+from pictorch.engine.build import build
 from pictorch.engine.evaluate import data_root
 from pictorch.engine.interrupt import Stop
 from pictorch.engine.loop import Diverged, compiler_explained
@@ -303,9 +303,7 @@ def test_the_network_is_checked_before_the_data_are_read() -> None:
 
 
 def test_check_takes_no_memory_for_a_huge_network() -> None:
-    from pictorch.config import load
-
-    check(load("cifar10/resnet_preact_110", ["model.depth=1202", "model.base_channels=512"]))
+    api.load_config("cifar10/resnet_preact_110", ["model.depth=1202", "model.base_channels=512"])
 
 
 def test_bf16_trains_as_well() -> None:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -66,7 +69,7 @@ def test_batch_normalisation_is_reset_but_not_its_statistics():
 
 
 def test_initial_cross_entropy_is_near_that_of_guessing():
-    # ln 10 = 2.30; one ResNet-20 lies within 2.41 and 2.67. With He normal for the linear layer, too, it is 6.6 and 3.0.
+    # ln 10 = 2.30; one ResNet-20 lies within 2.41 and 2.67. With He normal for the linear layer, too: 6.6 and 3.0.
     torch.manual_seed(0)
     images, labels = torch.randn(64, 3, 32, 32), torch.randint(10, (64,))
     for name in ("resnet_20", "resnet_preact_20"):
@@ -80,3 +83,15 @@ def test_undrawn_draws_nothing():
         layer = nn.Conv2d(3, 64, 3, bias=False)
         assert torch.equal(before, torch.get_rng_state())
     assert layer.weight.requires_grad
+
+
+def test_the_meta_device_needs_no_compiler():
+    """Drawing on the meta device makes torch import its compiler, which takes a second and a folder to write to."""
+    code = (
+        "import sys, torch\nfrom pictorch import models\nwith torch.device('meta'):\n"
+        "    for name, family in models.families().items():\n"
+        "        if family.variants: models.create(next(iter(family.variants)))\n"
+        "        else: models.create(name)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

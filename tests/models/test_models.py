@@ -295,14 +295,14 @@ MISTAKES = {
     "another family's option": ("resnet_20", {"add_last_bn": True}, "resnet: add_last_bn: unknown option"),
     "a wrong choice": ("resnet_20", {"shortcut": "C"}, "resnet: shortcut: expected 'A' or 'B' or null, got 'C'"),
     "text for a number": ("resnet", {"depth": "20"}, "resnet: depth: expected a whole number or null, got '20'"),
-    "truth for a number": ("resnet", {"depth": True}, "resnet: depth: expected a whole number or null, got True"),
+    "truth for a number": ("resnet", {"depth": True}, "resnet: depth: expected a whole number or null, got true"),
     "a contradiction": ("resnet_110", {"depth": 20}, "resnet_110: depth: resnet_110 has 110, got 20"),
     "another contradiction": ("resnet_110", {"block_type": "bottleneck"}, "resnet_110 has 'basic', got 'bottleneck'"),
     "no classes": ("resnet_20", {"num_classes": 0}, "num_classes: expected a whole number of at least 1, got 0"),
     "half a class": ("resnet_20", {"num_classes": 2.5}, "num_classes: expected a whole number of at least 1, got 2.5"),
     "no channels": ("resnet_20", {"in_channels": -1}, "in_channels: expected a whole number of at least 1, got -1"),
-    "two sizes": ("resnet_20", {"image_size": (32, 32)}, "image_size: expected a whole number of at least 1, got (32"),
-    "no size": ("resnet_20", {"image_size": None}, "image_size: expected a whole number of at least 1, got None"),
+    "two sizes": ("resnet_20", {"image_size": (32, 32)}, "image_size: expected a whole number of at least 1, got [32"),
+    "no size": ("resnet_20", {"image_size": None}, "image_size: expected a whole number of at least 1, got null"),
 }
 
 
