@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pictorch.config.errors import OptionError
 from pictorch.models import create
 
 
@@ -17,6 +18,11 @@ def reference(state, images, *, stages, stem="cifar", strides=(2, 1), shortcut="
     def conv(x, name, stride=1):
         weight = state[f"{name}.weight"]
         return F.conv2d(x, weight, stride=stride, padding=weight.shape[2] // 2)
+
+    def squeeze_and_excite(y, name):
+        hidden = torch.relu(F.linear(y.flatten(2).mean(2), state[f"{name}.fc1.weight"], state[f"{name}.fc1.bias"]))
+        gate = torch.sigmoid(F.linear(hidden, state[f"{name}.fc2.weight"], state[f"{name}.fc2.bias"]))
+        return torch.einsum("nchw,nc->nchw", y, gate)
 
     if stem == "cifar":
         x = torch.relu(bn(conv(images, "stem.conv"), "stem.bn"))
@@ -32,6 +38,8 @@ def reference(state, images, *, stages, stem="cifar", strides=(2, 1), shortcut="
             y = bn(conv(y, f"{unit}.branch.conv2", s2), f"{unit}.branch.bn2")
             if f"{unit}.branch.conv3.weight" in state:
                 y = bn(conv(torch.relu(y), f"{unit}.branch.conv3"), f"{unit}.branch.bn3")
+            if f"{unit}.branch.se.fc1.weight" in state:
+                y = squeeze_and_excite(y, f"{unit}.branch.se")
             if x.shape[1] != channels and shortcut == "A":
                 x = F.avg_pool2d(x, kernel_size=1, stride=s)
                 x = torch.cat([x, torch.zeros(len(x), channels - x.shape[1], *x.shape[2:], dtype=x.dtype)], 1)
@@ -66,6 +74,11 @@ CASES = {
         {**BOTTLENECK_50, "as_published": "seed2", "base_channels": 8},
         {"stages": [(3, 8, 1), (4, 64, 2), (6, 128, 2), (3, 256, 2)], "strides": (1, 2), "shortcut": "B"},
     ),
+    "SE basic A": ({"depth": 14, "se_reduction": 4}, {"stages": CIFAR_20}),
+    "SE bottleneck B": (
+        {**BOTTLENECK, "se_reduction": 2},
+        {"stages": CIFAR_20, "strides": (1, 2), "shortcut": "B"},
+    ),
 }
 
 
@@ -73,7 +86,8 @@ CASES = {
 @pytest.mark.parametrize(("options", "expected"), CASES.values(), ids=CASES.keys())
 def test_forward_and_gradients_equal_the_reference(options, expected, training):
     torch.manual_seed(0)
-    model = create("resnet", **options).double().train(training)
+    family = "se_resnet" if "se_reduction" in options else "resnet"
+    model = create(family, **options).double().train(training)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if "bn" in name:
@@ -105,3 +119,57 @@ def test_imagenet_depths_choose_their_units():
         assert create("resnet34").feature_dim == 512
         assert create("resnet50").feature_dim == 2048
         assert create("resnet_20", width_per_group=16).feature_dim == 64
+
+
+def parameters(family, **options):
+    with torch.device("meta"):
+        return sum(p.numel() for p in create(family, **options).parameters())
+
+
+# Of seed document 3's CIFAR-100 table, beside those of architectures.json.
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("resnet34", 21_328_292), ("resnet50", 23_705_252), ("resnet101", 42_697_380), ("resnet152", 58_341_028)],
+)
+def test_networks_of_the_seed_tables(name, params):
+    assert parameters(name, num_classes=100) == params
+
+
+def test_squeeze_and_excitation_squeezes_to_a_sixteenth_unless_told():
+    unit = create("se_resnet_20").stages[2][0].branch
+    assert [type(layer).__name__ for layer in unit][-2:] == ["BatchNorm2d", "SqueezeExcitation"]
+    assert (unit.se.fc1.out_features, unit.se.fc2.out_features) == (4, 64)
+    assert unit.se.fc1.bias.eq(0).all()
+    assert unit.se.fc1.weight.abs().max() <= 64**-0.5
+    assert parameters("se_resnet", depth=20) == parameters("resnet", depth=20) + 3 * (49 + 162 + 580)
+    assert parameters("se_resnet", depth=20, se_reduction=None) == parameters("se_resnet", depth=20)
+    assert parameters("se_resnet", depth=20, se_reduction=8) > parameters("se_resnet", depth=20)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 20, "se_reduction": 0}, "se_reduction: expected a whole number of at least 1, got 0"),
+        (
+            {"depth": 20, "se_reduction": 17},
+            "se_reduction: expected at most 16, the channels of the first stage, got 17",
+        ),
+        (
+            {"depth": 20, "base_channels": 8},
+            "se_reduction: expected at most 8, the channels of the first stage, got 16",
+        ),
+        ({"depth": 21}, "depth: layout 'cifar' with basic units has depths 6n+2, got 21; nearest: 20, 26"),
+        ({}, "depth: required"),
+    ],
+)
+@pytest.mark.parametrize("family", ["se_resnet", "se_resnet_preact"])
+def test_impossible_squeezes(family, options, message):
+    with pytest.raises(OptionError) as caught:
+        create(family, **options)
+    assert str(caught.value).startswith(f"{family}: {message}")
+
+
+@pytest.mark.parametrize("family", ["resnet", "resnet_preact"])
+def test_squeezing_is_of_another_family(family):
+    with pytest.raises(OptionError, match=f"{family}: se_reduction: unknown option"):
+        create(family, depth=20, se_reduction=16)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
 from pictorch.models import create
+from pictorch.models.complexity import count
 
 
 def reference(
@@ -32,6 +33,11 @@ def reference(
         weight = state[f"{name}.weight"]
         return F.conv2d(x, weight, stride=stride, padding=weight.shape[2] // 2)
 
+    def squeeze_and_excite(y, name):
+        hidden = torch.relu(F.linear(y.flatten(2).mean(2), state[f"{name}.fc1.weight"], state[f"{name}.fc1.bias"]))
+        gate = torch.sigmoid(F.linear(hidden, state[f"{name}.fc2.weight"], state[f"{name}.fc2.bias"]))
+        return torch.einsum("nchw,nc->nchw", y, gate)
+
     if stem == "cifar":
         x = conv(images, "stem.conv")
     else:
@@ -57,6 +63,8 @@ def reference(
                 y = conv(torch.relu(bn(y, f"{unit}.branch.bn3")), f"{unit}.branch.conv3")
             if last_bn:
                 y = bn(y, f"{unit}.branch.last_bn")
+            if f"{unit}.branch.se.fc1.weight" in state:
+                y = squeeze_and_excite(y, f"{unit}.branch.se")
             if x.shape[1] != channels and shortcut == "A":
                 x = F.avg_pool2d(x, kernel_size=1, stride=s)
                 x = torch.cat([x, torch.zeros(len(x), channels - x.shape[1], *x.shape[2:], dtype=x.dtype)], 1)
@@ -119,6 +127,14 @@ CASES = {
         {**BOTTLENECK, "base_channels": 8, "as_published": "seed1"},
         {"stages": [(2, 8, 1), (2, 64, 2), (2, 128, 2)], "strides": (1, 2), "shortcut": "B"},
     ),
+    "SE": (
+        {"depth": 14, "se_reduction": 4, "shortcut": "B", "preact_stage": [True, False, False]},
+        {"stages": THREE, "shortcut": "B", "shared": (True, False, False)},
+    ),
+    "SE after the last BN": (
+        {**BOTTLENECK, "se_reduction": 2, "add_last_bn": True, "remove_first_relu": True},
+        {"stages": THREE, "strides": (1, 2), "shortcut": "B", "last_bn": True, "first_relu": False},
+    ),
 }
 
 
@@ -126,7 +142,8 @@ CASES = {
 @pytest.mark.parametrize(("options", "expected"), CASES.values(), ids=CASES.keys())
 def test_forward_and_gradients_equal_the_reference(options, expected, training):
     torch.manual_seed(0)
-    model = create("resnet_preact", **options).double().train(training)
+    family = "se_resnet_preact" if "se_reduction" in options else "resnet_preact"
+    model = create(family, **options).double().train(training)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if "bn" in name:
@@ -183,7 +200,7 @@ def test_preact_after_the_imagenet_stem_has_its_own_batch_normalisation():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preact_stage": [True, False]}, "preact_stage: layout 'cifar' has 3 stages, got 2 values: [True, False]"),
+        ({"preact_stage": [True, False]}, "preact_stage: layout 'cifar' has 3 stages, got 2 values: [true, false]"),
         ({"preact_stage": []}, "preact_stage: layout 'cifar' has 3 stages, got 0 values"),
         ({"preact_stage": [1, 0, 1]}, "preact_stage: expected a list of true or false or null, got [1, 0, 1]"),
         ({"preact_stage": "ttt"}, "preact_stage: expected a list of true or false or null, got 'ttt'"),
@@ -195,3 +212,27 @@ def test_mistakes(options, message):
     with pytest.raises(OptionError) as caught:
         create("resnet_preact_20", **options)
     assert message in str(caught.value)
+
+
+# Seed document 1's own is the network of depth 110.
+@pytest.mark.parametrize(("depth", "params"), [(20, 275_327), (110, 1_748_792)])
+def test_squeeze_and_excitation_as_published(depth, params):
+    with torch.device("meta"):
+        options = {"remove_first_relu": True, "add_last_bn": True, "preact_stage": [True, False, False]}
+        model = create("se_resnet_preact", depth=depth, as_published="seed1", **options)
+    assert sum(p.numel() for p in model.parameters()) == params
+
+
+# Of seed document 1's MNIST table, beside those of architectures.json.
+@pytest.mark.parametrize(
+    ("name", "params", "macs"),
+    [
+        ("resnet_preact_20_w4", 4_325_834, 494_988_800),
+        ("resnet_preact_50", 758_074, 85_212_032),
+        ("resnet_preact_50_w4", 12_076_234, 1_362_030_080),
+    ],
+)
+def test_networks_of_the_seed_tables(name, params, macs):
+    with torch.device("meta"):
+        model = create(name, in_channels=1, image_size=28, as_published="seed1")
+    assert count(model, in_channels=1, image_size=28) == (params, macs)
