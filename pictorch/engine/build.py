@@ -19,6 +19,8 @@ from pictorch.optim import schedules
 
 # Evaluation has no gradients to keep, so larger batches than the training's cost no memory worth the name.
 EVALUATION_BATCH = 500
+# As airbench does: the first layer's statistics are those of this many training images (arXiv:2404.00498, section 3.2).
+WHITENING_IMAGES = 5000
 
 
 @dataclass
@@ -42,6 +44,11 @@ class Job:
         """Return the context in which the job's steps are to run."""
         deterministic = self.config.train.deterministic
         return precision.process_settings(self.device, threads=self.threads, deterministic=deterministic)
+
+    @property
+    def auxiliary_weights(self) -> tuple[float, ...]:
+        """The weights of the losses of the network's auxiliary heads; empty for a network without."""
+        return tuple(getattr(self.model, "auxiliary_weights", ()))
 
     @property
     def updates(self) -> int:
@@ -149,6 +156,10 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
     model = create_model(config, dataset.spec)
     complexity = count(model, in_channels=dataset.spec.in_channels, image_size=dataset.spec.image_size)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if callable(whiten := getattr(model, "whiten", None)):
+        some = train.select(torch.arange(min(WHITENING_IMAGES, len(train))))
+        batches = evaluation_loader(dataset.spec, some, device).epoch(0)
+        whiten(torch.cat([batch.images for batch in batches]))
     optimizer = optim.create(model, **config.optim.model_dump())
     schedule = schedules.create(
         epochs=config.train.epochs,

@@ -39,7 +39,9 @@ def estimate(job: Job) -> Estimate:
 
     def step() -> None:
         batch = next(batches)
-        loss, logits = train_step(forward, job.optimizer, batch, lr=0.0, precision=job.precision)
+        loss, logits = train_step(
+            forward, job.optimizer, batch, lr=0.0, precision=job.precision, auxiliary_weights=job.auxiliary_weights
+        )
         meter.add(loss, logits, batch.labels)
 
     with enough_memory(job.config):

@@ -73,7 +73,7 @@ def over(job: Job, state: State) -> bool:
 
 
 def one_epoch(
-    job: Job, run: RunDir, state: State, forward: Callable[[Tensor], Tensor], stop: Stop, progress: Progress
+    job: Job, run: RunDir, state: State, forward: Callable[[Tensor], Any], stop: Stop, progress: Progress
 ) -> Evaluation | None:
     """Train what is left of the epoch under way, then evaluate if it is due."""
     train, loader = job.config.train, job.train_loader
@@ -83,7 +83,14 @@ def one_epoch(
     for batch in islice(batches, train.max_steps and train.max_steps - state.step):
         seed_network(job.device, generator(train.seed, "step", state.step).initial_seed())
         lr = job.config.optim.lr * job.schedule(state.step)
-        loss, logits = train_step(forward, job.optimizer, batch, lr=lr, precision=job.precision)
+        loss, logits = train_step(
+            forward,
+            job.optimizer,
+            batch,
+            lr=lr,
+            precision=job.precision,
+            auxiliary_weights=job.auxiliary_weights,
+        )
         state.meter.add(loss, logits, batch.labels)
         state.step += 1
         state.epoch_seconds, clock = state.epoch_seconds + time.perf_counter() - clock, time.perf_counter()
@@ -178,16 +185,19 @@ def save(job: Job, run: RunDir, state: State, *, path: Path | None = None) -> No
     checkpoint.save(path or run.last_checkpoint, content(job, state))
 
 
-def compiled(job: Job) -> Callable[[Tensor], Tensor]:
-    """Return the network's forward, through torch.compile where the configuration asks for it."""
+def compiled(job: Job) -> Callable[[Tensor], Any]:
+    """Return the network's forward in training, through torch.compile where the configuration asks for it."""
+    plain: Callable[[Tensor], Any] = job.model
+    if job.auxiliary_weights:
+        plain = job.model.forward_with_auxiliary  # type: ignore[assignment]
     if not job.config.train.compile:
-        return job.model
+        return plain
     # Static shapes: with dynamic ones, which kernels run depends on the batch sizes seen before, and a resume has seen
     # others than the uninterrupted run.
     with compiler_explained():
-        forward: Callable[[Tensor], Tensor] = torch.compile(job.model, dynamic=False)
+        forward: Callable[[Tensor], Any] = torch.compile(plain, dynamic=False)
 
-    def explained(images: Tensor) -> Tensor:
+    def explained(images: Tensor) -> Any:
         with compiler_explained():
             return forward(images)
 

@@ -1,12 +1,20 @@
 """What only the components know to be wrong: told with the key, its place, and everything else that is wrong."""
 
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from conftest import small_config
 
+from pictorch import data
+from pictorch.api import load_config
 from pictorch.config import ConfigError, OptionError, UserError, load
 from pictorch.engine.build import build, mistakes
+from pictorch.engine.loop import compiled
+from pictorch.engine.step import train_step
+from pictorch.losses import cross_entropy
 
 
 def told(text: str, *overrides: str) -> list[str]:
@@ -90,3 +98,41 @@ def test_an_option_that_the_data_decide_is_refused() -> None:
     config = load(None, ["model.num_classes=3"]).config
     with pytest.raises(OptionError, match="num_classes"):
         build(config)
+
+
+def test_a_network_that_whitens_is_given_training_images(tmp_path: Path) -> None:
+    """The first layer's outputs over the images of training are uncorrelated and, but for eps, of variance 1."""
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    waves = np.random.default_rng(0).normal(0, 8, (40, 3, 32, 32)).cumsum(2).cumsum(3)
+    pixels = np.clip(128 + waves, 0, 255).astype(np.uint8).reshape(40, 3072)
+    for file in data.find("cifar10").files:
+        path = tmp_path / file.forms[0].path
+        path.write_bytes(pickle.dumps({"data": pixels, "labels": list(range(10)) * 4}, 2))
+    job = build(load_config(None, ["data.name=cifar10", f"data.dir={tmp_path}", "model={name: airbench94}"]))
+    images = torch.cat([batch.images for batch in job.test_loader.epoch(0)])
+    whitening = job.model.get_submodule("whitening")
+    outputs = whitening(images).detach() - whitening.bias.detach()[:, None, None]
+    moments = torch.einsum("nchw,ndhw->cd", outputs, outputs)[:12, :12] / outputs[:, 0].numel()
+    patches = torch.nn.functional.unfold(images, 2).transpose(0, 1).flatten(1).double()
+    variances = torch.linalg.eigvalsh(patches @ patches.T / patches.shape[1]).flip(0)
+    expected = torch.diag(variances / (variances + 5e-4)).float()
+    torch.testing.assert_close(moments, expected, atol=0.02, rtol=0)
+    assert expected[0, 0] > 0.999
+
+
+def test_auxiliary_heads_are_trained_with_their_weights() -> None:
+    options = ["model.aux_logits=true", "model.batch_norm=true", "train.precision=fp32"]
+    job = build(load_config(None, ["model.name=googlenet", *options]))
+    assert job.auxiliary_weights == (0.3, 0.3)
+    batch = next(job.train_loader.epoch(0))
+    outputs = compiled(job)(batch.images)
+    assert len(outputs) == 3
+    torch.manual_seed(0)
+    expected = [cross_entropy(logits, batch.targets).item() for logits in compiled(job)(batch.images)]
+    torch.manual_seed(0)
+    loss, logits = train_step(
+        compiled(job), job.optimizer, batch, lr=0.1, precision=job.precision, auxiliary_weights=job.auxiliary_weights
+    )
+    assert loss.item() == pytest.approx(expected[0] + 0.3 * expected[1] + 0.3 * expected[2], rel=1e-5)
+    assert logits.shape == (job.config.train.batch_size, 10)
+    assert job.model.get_submodule("auxiliary.4a.classifier").weight.grad is None  # the step has used and dropped it
