@@ -68,7 +68,7 @@ def create(
             "shake_shake", "base_channels", f"expected an even number, since a skip has two halves, got {base_channels}"
         )
     units = units_per_stage("shake_shake", depth, 6, 2, what="a network of three stages")
-    check_image_size("shake_shake", image_size, 2, "it")
+    check_image_size("shake_shake", image_size, 2, "the network")
     model = ShakeShake(
         units=units,
         stem_channels=base_channels if as_published == "seed1" else 16,

@@ -58,7 +58,7 @@ def create(
     check_rate("wrn", drop_rate=drop_rate)
     units = units_per_stage("wrn", depth, 6, 4, what="a network of three stages")
     check_positive("wrn", **{"base_channels x widening_factor": base_channels * widening_factor})
-    check_image_size("wrn", image_size, 2, "it")
+    check_image_size("wrn", image_size, 2, "the network")
     model = WideResNet(
         units=units,
         stem_channels=base_channels,

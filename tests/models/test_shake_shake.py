@@ -330,7 +330,7 @@ def test_image_sizes(in_channels, image_size, as_published):
         ({"depth": 26, "base_channels": None}, "base_channels: expected a whole number, got null"),
         ({"depth": 26, "shake_forward": "keep"}, "shake_forward: expected true or false, got 'keep'"),
         ({"depth": 26, "shake_image": 1}, "shake_image: expected true or false, got 1"),
-        ({"depth": 26, "image_size": 2}, "image_size: it halves 2 times and needs at least 3, got 2"),
+        ({"depth": 26, "image_size": 2}, "image_size: the network halves 2 times and needs at least 3, got 2"),
         ({"depth": 26, "as_published": "seed3"}, "as_published: expected 'seed1' or 'seed2' or null, got 'seed3'"),
     ],
 )

@@ -173,7 +173,7 @@ def test_image_sizes(in_channels, image_size):
         ({"depth": 10, "drop_rate": 1.0}, "drop_rate: expected a number from 0 to under 1, got 1.0"),
         ({"depth": 10, "drop_rate": -0.1}, "drop_rate: expected a number from 0 to under 1, got -0.1"),
         ({"depth": 10, "drop_rate": float("nan")}, "drop_rate: expected a number from 0 to under 1, got"),
-        ({"depth": 10, "image_size": 2}, "image_size: it halves 2 times and needs at least 3, got 2"),
+        ({"depth": 10, "image_size": 2}, "image_size: the network halves 2 times and needs at least 3, got 2"),
         ({"depth": 10, "as_published": "seed3"}, "as_published: expected 'seed1' or 'seed2' or null, got 'seed3'"),
     ],
 )
