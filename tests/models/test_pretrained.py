@@ -1,0 +1,120 @@
+"""Weights of torchvision and timm in our networks: the same outputs. Runs where the two packages are installed."""
+
+import importlib
+import sys
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from pictorch.config import UserError
+from pictorch.models import create
+from pictorch.models.pretrained import key_map, load
+
+OPERATORS = {
+    **dict.fromkeys(("nms", "qnms"), "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+    **dict.fromkeys(
+        (f"{a}{b}{c}" for b in ("roi_align", "ps_roi_align", "roi_pool", "ps_roi_pool", "deform_conv2d")
+         for a, c in (("", ""), ("_", "_backward"))),
+        "(Tensor x) -> Tensor",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def packages():
+    """torchvision and timm, whose networks need none of torchvision's compiled operators."""
+    for name in ("torchvision", "timm"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library = None
+        try:
+            import torchvision
+        except RuntimeError:  # built for CUDA, beside a torch that is not: its operators are declared, and never called
+            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]
+            library = torch.library.Library("torchvision", "DEF")
+            for name, signature in OPERATORS.items():
+                library.define(name + signature)
+            import torchvision
+        import timm
+    yield torchvision.models, timm
+    del library
+
+
+def ignoring_warnings(build):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return build()
+
+
+# Ours with options, whose the other is, its name, the size of the images.
+NETWORKS = [
+    *((name, {}, whose, name, 64)
+      for name in ("resnet18", "resnet50", "wide_resnet50_2", "resnext50_32x4d", "densenet121")
+      for whose in ("torchvision", "timm")),
+    ("vgg_11", {"batch_norm": False}, "torchvision", "vgg11", 64),
+    ("vgg_16", {}, "torchvision", "vgg16_bn", 64),
+    ("googlenet_torchvision", {}, "torchvision", "googlenet", 64),
+    ("googlenet_torchvision", {"aux_logits": True}, "torchvision", "googlenet", 64),
+    ("mobilenet_v2_100", {}, "torchvision", "mobilenet_v2", 64),
+    ("mobilenet_v2_100", {}, "timm", "mobilenetv2_100", 64),
+    ("shufflenet_v2_100", {"stride2_unit": "halved"}, "torchvision", "shufflenet_v2_x1_0", 64),
+    ("vit_b_16", {}, "torchvision", "vit_b_16", 224),
+    ("vit_ti_16", {}, "timm", "vit_tiny_patch16_224", 224),
+    ("xception_imagenet", {}, "timm", "legacy_xception", 96),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options", "whose", "theirs", "size"), NETWORKS)
+def test_outputs_agree(packages, name, options, whose, theirs, size):
+    torch.manual_seed(0)
+    models, timm = packages
+    extra = {"transform_input": False, "init_weights": False, **options} if theirs == "googlenet" else {}
+    if whose == "timm":
+        other = ignoring_warnings(lambda: timm.create_model(theirs))
+    else:
+        other = ignoring_warnings(lambda: getattr(models, theirs)(**{"aux_logits": False, **extra} if extra else {}))
+    for module in other.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            for tensor in (module.weight, module.bias, module.running_mean):
+                nn.init.uniform_(tensor, 0.5, 1.5)
+    model = create(name, num_classes=1000, image_size=224, **options)
+    load(model, other.state_dict())
+    images = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        expected = other.eval()(images)
+        found = model.eval()(images)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def renamed(model):
+    """The state of the same network by somebody who names everything otherwise."""
+    return {f"net.{i}.{key.rpartition('.')[2]}": value for i, (key, value) in enumerate(model.state_dict().items())}
+
+
+def test_the_order_is_the_map():
+    model, other = create("resnet_20"), create("resnet_20")
+    state = renamed(other)
+    load(model, state)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(model.parameters(), other.parameters(), strict=True))
+    assert key_map(model, state)["stem.conv.weight"] == "net.0.weight"
+    without = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    assert key_map(model, without) == key_map(model, state)
+
+
+def test_weights_of_another_network_are_refused():
+    model = create("resnet_20")
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(UserError, match=r"another network: net.*weight has shape \(16, 16, 3, 3\) where stages.1.0"):
+        load(model, renamed(create("resnet_32")))
+    with pytest.raises(UserError, match=r"another network: net.0.weight has shape \(16, 1, 3, 3\) where stem.conv"):
+        load(model, renamed(create("resnet_20", in_channels=1)))
+    with pytest.raises(UserError, match=r"another network: \d+ tensors, ours has \d+"):
+        load(model, dict(list(renamed(create("resnet_20")).items())[:-1]))
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
