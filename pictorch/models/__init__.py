@@ -20,10 +20,12 @@ from pictorch.config.errors import OptionError, nearest
 from pictorch.config.keywords import check_keywords, show
 from pictorch.models import (
     airbench,
+    densenet,
     foreign,
     googlenet,
     mobilenet_v1,
     mobilenet_v2,
+    pyramidnet,
     resnet,
     resnet9,
     resnet_preact,
@@ -31,6 +33,7 @@ from pictorch.models import (
     shake_shake,
     shufflenet_v1,
     shufflenet_v2,
+    vgg,
     vit,
     wrn,
     xception,
@@ -65,6 +68,9 @@ _FAMILIES: dict[str, Family] = {
     "se_resnet_preact": Family(
         resnet_preact.create, resnet_preact.SE_VARIANTS, resnet_preact.SE_PAPER, {"se_reduction": 16}
     ),
+    "densenet": _family(densenet),
+    "pyramidnet": _family(pyramidnet),
+    "vgg": _family(vgg),
     "wrn": _family(wrn),
     "resnext": _family(resnext),
     "shake_shake": _family(shake_shake),

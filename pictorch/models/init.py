@@ -41,6 +41,13 @@ def initialise(model: nn.Module, mode: Mode = "fan_out") -> None:
             nn.init.zeros_(module.bias)
 
 
+def draw_norm_weights(model: nn.Module) -> None:
+    """Draw the weights of every batch normalisation from 0 to 1, as Torch7 made them; in place."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.affine:
+            nn.init.uniform_(module.weight)
+
+
 class Undrawn(TorchFunctionMode):
     """While it is entered, the weights of new convolutions and linear layers stay as their memory is.
 

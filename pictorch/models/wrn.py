@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pictorch.models.init import Mode, initialise
+from pictorch.models.init import Mode, draw_norm_weights, initialise
 from pictorch.models.layers import (
     Classifier,
     check_image_size,
@@ -70,9 +70,7 @@ def create(
     )
     initialise(model, init)
     if as_published != "seed2":
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.weight)
+        draw_norm_weights(model)
     return model
 
 

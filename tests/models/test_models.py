@@ -45,6 +45,16 @@ CASES = {
         "shake_shake",
         {"depth": 8, "base_channels": 16, "shake_forward": False, "shake_image": False, "as_published": "seed2"},
     ),
+    "vgg": ("vgg", {"layers": [1, 1], "base_channels": 8, "batch_norm": True}),
+    "vgg hidden": ("vgg", {"layers": [1, 2, 1], "base_channels": 8, "head": "fc512", "drop_rate": 0.0}),
+    "pyramidnet": ("pyramidnet", {"depth": 8, "alpha": 8}),
+    "pyramidnet bottleneck": (
+        "pyramidnet",
+        {"layout": "imagenet", "depth": 50, "alpha": 32, "base_channels": 4, "stem": "imagenet"},
+    ),
+    "densenet": ("densenet", {"depth": 10, "growth_rate": 4}),
+    "densenet bc": ("densenet", {"depth": 16, "growth_rate": 4, "block_type": "bottleneck", "checkpointing": True}),
+    "densenet imagenet": ("densenet", {"layout": "imagenet", "blocks": [2, 1], "growth_rate": 4, "stem": "imagenet"}),
     "se preact": ("se_resnet_preact", {"depth": 11, "block_type": "bottleneck", "add_last_bn": True}),
 }
 SMALLEST = [
@@ -60,7 +70,7 @@ SMALLEST = [
     "shake-shake",
 ]
 SMALLEST += ["resnet9", "airbench 94", "airbench 96"]
-SMALLEST += ["googlenet", "xception", "vit"]
+SMALLEST += ["googlenet", "xception", "vit", "vgg", "pyramidnet", "densenet"]
 
 
 @pytest.fixture(autouse=True)

@@ -56,8 +56,8 @@ NETWORKS = [
     *((name, {}, whose, name, 64)
       for name in ("resnet18", "resnet50", "wide_resnet50_2", "resnext50_32x4d", "densenet121")
       for whose in ("torchvision", "timm")),
-    ("vgg_11", {"batch_norm": False}, "torchvision", "vgg11", 64),
-    ("vgg_16", {}, "torchvision", "vgg16_bn", 64),
+    ("vgg11", {}, "torchvision", "vgg11", 64),
+    ("vgg16_bn", {}, "torchvision", "vgg16_bn", 64),
     ("googlenet_torchvision", {}, "torchvision", "googlenet", 64),
     ("googlenet_torchvision", {"aux_logits": True}, "torchvision", "googlenet", 64),
     ("mobilenet_v2_100", {}, "torchvision", "mobilenet_v2", 64),
