@@ -45,7 +45,10 @@ def section(family: str) -> str:
     entry = models.families()[family]
     module = inspect.getmodule(entry.create)
     about = inspect.cleandoc(module.__doc__ or "").split("\n", 1)
-    parts = [f"## {family}", entry.paper, *paragraphs(about[1] if len(about) > 1 else "")]
+    text = paragraphs(about[1] if len(about) > 1 else "")
+    if module and module.__name__.rpartition(".")[2] != family:
+        text = [block for block in text if not block.startswith("```")]  # the examples are the module's own family's
+    parts = [f"## {family}", entry.paper, *text]
     parts += ["### Options", *paragraphs(inspect.getdoc(entry.create) or "", skip=1)]
     if entry.variants:
         parts += ["### Named variants", ", ".join(f"`{name}`" for name in entry.variants)]

@@ -69,7 +69,9 @@ def create(
     stride_in_1x1: the bottleneck's stride is on its first 1x1 convolution (the paper) and not on the 3x3 (Torch).
     width_per_group: channels of the 3x3 convolutions of the first stage of bottlenecks, base_channels unless told.
     se_reduction: 16 in family se_resnet, which alone has it: the channels over those of the layer that squeezes them.
-    init: fan of the convolutions' initial weights; as_published: see `layers.create_plan`.
+    init: fan of the convolutions' initial weights.
+    as_published: "seed1" and "seed2" have shortcut "B" everywhere unless told, and bottlenecks of the first stage that
+        are not expanded: it puts out base_channels, not four times as many. "seed3" changes nothing.
 
     Raises OptionError.
     """

@@ -80,7 +80,7 @@ def create(
     remove_first_relu: no ReLU after the first BN of a unit, unless that BN feeds the shortcut, too.
     add_last_bn: one more BN at the end of the branch, before the addition.
     se_reduction: 16 in family se_resnet_preact, which alone has it; see `resnet.create`. Behind the BN of add_last_bn.
-    as_published: see `layers.create_plan`; "seed2" moreover keeps the very first unit's BN-ReLU behind stem "imagenet".
+    as_published: as in `resnet.create`; "seed2" moreover keeps the very first unit's BN-ReLU behind stem "imagenet".
 
     Raises OptionError.
     """

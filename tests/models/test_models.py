@@ -229,6 +229,23 @@ def test_compile_without_graph_breaks(case, images):
 
 # The attention of several networks is computed one by one on the CPU, and torch says so.
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own compiler
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("case", ["preact basic A", "shake-shake"])
+def test_inductor(case, images):
+    torch.compiler.reset()
+    name, options = CASES[case]
+    model = create(name, **options)
+    compiled = torch.compile(copy.deepcopy(model), fullgraph=True)
+    compiled.eval()
+    model.eval()
+    torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-4)
+    compiled.train()
+    compiled(images).sum().backward()
+    assert all(p.grad.isfinite().all() for p in compiled.parameters())
+
+
 @pytest.mark.parametrize("case", SMALLEST)
 def test_stacked_networks_under_vmap(case, images):
     name, options = CASES[case]
