@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from pictorch.config.errors import OptionError
@@ -243,14 +244,9 @@ class DenseBlock(nn.Sequential):
         # What the layers have made is kept once; what they read, which grows with their square, is put together anew.
         features = [x]
         for layer in self:
-            new = checkpoint(
-                concatenate_and_run,
-                layer,
-                *features,
-                use_reentrant=False,
-                context_fn=partial(contexts, layer),
-            )
-            features.append(new)
+            # torch.compile takes no contexts of ours, and leaves the statistics out of what it computes again.
+            keywords: dict[str, Any] = {} if torch.compiler.is_compiling() else {"context_fn": partial(contexts, layer)}
+            features.append(checkpoint(concatenate_and_run, layer, *features, use_reentrant=False, **keywords))
         return torch.cat(features, 1)
 
 
@@ -267,7 +263,7 @@ def contexts(layer: nn.Module) -> tuple[AbstractContextManager[None], AbstractCo
 @contextlib.contextmanager
 def statistics_kept(layer: nn.Module) -> Iterator[None]:
     """Keep the running statistics as they are: a second forward pass on the same batch must not count twice."""
-    norms = [module for module in layer.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in layer.modules() if isinstance(module, _BatchNorm)]
     kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     for norm in norms:
         for name, buffer in norm.named_buffers(recurse=False):

@@ -8,7 +8,9 @@ authors' code. A unit is BN-conv-BN-ReLU-conv-BN; its shortcut has no parameters
 is 2, and appends channels of zeros. One BN-ReLU follows the last unit. The paper's counts leave out normalisation.
 """
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate, islice, repeat
 from typing import Literal
 
 from torch import Tensor, nn
@@ -115,8 +117,13 @@ def _units(layout: Layout, depth: int | None, block_type: BlockType | None) -> t
 
 
 def widths(base: int, alpha: int, units: int) -> list[int]:
-    """Return base + k alpha / units, rounded half up, for the units k = 1, 2 ... (1610.02915, equation 3)."""
-    return [(2 * (base * units + k * alpha) + units) // (2 * units) for k in range(1, units + 1)]
+    """Return base + k alpha / units, rounded half up, for the units k = 1, 2 ... (1610.02915, equation 3).
+
+    As in the authors' code, alpha / units is added up unit by unit: where a width ends in exactly a half, the error of
+    that sum decides, and 78.5 may become 78.
+    """
+    sums = accumulate(repeat(alpha / units, units), initial=float(base))
+    return [math.floor(width + 0.5) for width in islice(sums, 1, None)]
 
 
 class PyramidNet(Classifier):

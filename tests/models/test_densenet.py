@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
 from pictorch.models import create
+from pictorch.models.densenet import statistics_kept
 
 
 def reference(conv, bn, state, x, *, blocks, stem="cifar", seed3=False, last_relu=True):
@@ -72,6 +73,28 @@ def test_checkpointing_changes_no_gradient_and_no_statistic(drop_rate):
     assert all(torch.equal(a, b) for a, b in zip(gradients, again, strict=True))
     assert all(torch.equal(buffers[name], statistics[name]) for name in buffers)
     assert statistics["stages.0.0.bn1.num_batches_tracked"] == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own compiler
+def test_checkpointing_survives_compilation():
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 8, 8)
+    model = create("densenet", depth=10, growth_rate=2, block_type="bottleneck", checkpointing=True)
+    twin = copy.deepcopy(model)
+    for network in (model, torch.compile(twin, fullgraph=True, backend="aot_eager")):
+        network(images).square().sum().backward()
+    for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(twin.buffers(), model.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_checkpointing_counts_a_batch_once_in_every_kind_of_normalisation():
+    layer = nn.SyncBatchNorm(3)
+    with statistics_kept(nn.Sequential(layer)):
+        layer.running_mean.add_(1)
+    assert layer.running_mean.eq(0).all()
 
 
 def bytes_kept(forward, images, own):

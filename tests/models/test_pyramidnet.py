@@ -70,6 +70,17 @@ def test_widths():
     assert widths(64, 300, 66)[:3] + widths(64, 300, 66)[-1:] == [69, 73, 78, 364]
     # A half is rounded up.
     assert widths(16, 1, 2) == [17, 17]
+    # The third is 78.5, but the sum that the authors' code carries is less.
+    assert widths(16, 250, 12)[2] == 78
+
+
+@pytest.mark.parametrize(("units", "alpha"), [(54, 84), (27, 110), (24, 110), (12, 250), (90, 200), (18, 45)])
+def test_widths_are_rounded_from_the_carried_sum(units, alpha):
+    carried, expected = 16.0, []
+    for _ in range(units):
+        carried += alpha / units
+        expected.append(int(carried + 0.5))
+    assert widths(16, alpha, units) == expected
 
 
 @pytest.mark.parametrize(("depth", "alpha", "features"), [(110, 84, 100), (164, 270, 1144), (272, 200, 864)])
