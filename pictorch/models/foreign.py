@@ -135,7 +135,9 @@ def find_in_timm(name: str) -> ModuleType:
         raise OptionError(name, None, f"timm cannot be imported ({error}); `python -m pip install timm`") from None
     wanted = name.removeprefix(TIMM)
     if not timm.is_model(wanted.partition(".")[0]):
-        raise OptionError(name, None, f"timm has no network {wanted!r}{nearest(wanted, timm.list_models())}")
+        hint = nearest(wanted, timm.list_models())
+        hint = hint if "did you mean" in hint else "; timm.list_models() names its 1,000"
+        raise OptionError(name, None, f"timm has no network {wanted!r}{hint}")
     return timm
 
 

@@ -5,6 +5,7 @@ import textwrap
 
 import pytest
 import torch
+from models.packages import import_or_skip
 from torch import nn
 
 from pictorch import models
@@ -137,16 +138,9 @@ def test_the_line_is_the_users(nets):
     assert f"{nets}.py, line {line}: mat1 and mat2 shapes cannot be multiplied" in str(caught.value)
 
 
-def timm_or_skip():
-    try:
-        import timm
-    except Exception as error:  # beside a torch without CUDA its torchvision raises RuntimeError
-        pytest.skip(f"timm does not import here: {error}")
-    return timm
-
-
+@pytest.mark.slow
 def test_timm():
-    timm_or_skip()
+    import_or_skip()
     model = models.create("timm:resnet18", num_classes=7, in_channels=1)
     assert model(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
     assert isinstance(model, nn.Module)
@@ -154,6 +148,8 @@ def test_timm():
     assert vit(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
     with pytest.raises(OptionError, match="timm has no network 'resnet19'; did you mean"):
         models.create("timm:resnet19")
+    with pytest.raises(OptionError, match=r"timm has no network ''; timm.list_models\(\) names"):
+        models.create("timm:")
 
 
 def test_timm_is_missing(monkeypatch):

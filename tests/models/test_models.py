@@ -70,7 +70,7 @@ SMALLEST = [
     "shake-shake",
 ]
 SMALLEST += ["resnet9", "airbench 94", "airbench 96"]
-SMALLEST += ["googlenet", "xception", "vit", "vgg", "pyramidnet", "densenet"]
+SMALLEST += ["googlenet", "xception", "vit", "vgg", "pyramidnet", "densenet", "se preact"]
 
 
 @pytest.fixture(autouse=True)

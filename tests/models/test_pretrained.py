@@ -1,48 +1,21 @@
 """Weights of torchvision and timm in our networks: the same outputs. Runs where the two packages are installed."""
 
-import importlib
-import sys
 import warnings
 
 import pytest
 import torch
+from models.packages import import_or_skip
 from torch import nn
 
 from pictorch.config import UserError
 from pictorch.models import create
 from pictorch.models.pretrained import key_map, load
 
-OPERATORS = {
-    **dict.fromkeys(("nms", "qnms"), "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-    **dict.fromkeys(
-        (f"{a}{b}{c}" for b in ("roi_align", "ps_roi_align", "roi_pool", "ps_roi_pool", "deform_conv2d")
-         for a, c in (("", ""), ("_", "_backward"))),
-        "(Tensor x) -> Tensor",
-    ),
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def packages():
-    """torchvision and timm, whose networks need none of torchvision's compiled operators."""
-    for name in ("torchvision", "timm"):
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        library = None
-        try:
-            import torchvision
-        except RuntimeError:  # built for CUDA, beside a torch that is not: its operators are declared, and never called
-            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-                del sys.modules[name]
-            library = torch.library.Library("torchvision", "DEF")
-            for name, signature in OPERATORS.items():
-                library.define(name + signature)
-            import torchvision
-        import timm
-    yield torchvision.models, timm
-    del library
+    torchvision, timm = import_or_skip()
+    return torchvision.models, timm
 
 
 def ignoring_warnings(build):
