@@ -105,7 +105,7 @@ def stages_of(depth: int | None, layers: Sequence[int] | None) -> tuple[int, ...
     if depth is not None:
         raise OptionError("vgg", "layers", f"give either depth or layers, got depth {depth} and layers {show(layers)}")
     if not 1 <= len(layers) <= 10 or any(not 1 <= n <= 1000 for n in layers):
-        raise OptionError("vgg", "layers", f"expected 1 to 10 stages of at least 1 convolution, got {show(layers)}")
+        raise OptionError("vgg", "layers", f"expected 1 to 10 stages of 1 to 1,000 convolutions, got {show(layers)}")
     return tuple(layers)
 
 
