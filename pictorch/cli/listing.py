@@ -36,7 +36,7 @@ def show_sizes(rows: Sequence[dict[str, Any]]) -> None:
     lines = [("name", "images", "parameters", "multiply-adds", "activations at batch 128")]
     for row in rows:
         if row["params"] is None:
-            lines.append((row["name"], "-", "-", "-", "- (needs options: `pictorch models --json`)"))
+            lines.append((row["name"], "-", "-", "-", "needs depth or other options"))
         else:
             kept = "-" if row["activation_bytes"] is None else size(row["activation_bytes"])
             shape = f"{row['in_channels']}x{row['image_size']}x{row['image_size']}"

@@ -9,6 +9,7 @@ Every network takes images [N, in_channels, H, W] and returns logits [N, num_cla
 the last layer. A family is one module with `create` and `VARIANTS`.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType, ModuleType
@@ -41,7 +42,10 @@ from pictorch.models import (
 from pictorch.models.init import Undrawn
 from pictorch.models.layers import check_positive
 
-__all__ = ["Family", "ModelSpec", "create", "families", "list_models", "resolve", "summary"]
+__all__ = ["Family", "ModelSpec", "create", "families", "list_models", "options_of", "resolve", "summary"]
+
+# What every network is given by its data set: no options of a family.
+SIZES = frozenset({"num_classes", "in_channels", "image_size"})
 
 
 class Family(NamedTuple):
@@ -127,6 +131,12 @@ def families() -> Mapping[str, Family]:
     return MappingProxyType(_FAMILIES)
 
 
+def options_of(family: str) -> list[str]:
+    """Return the names of a family's options."""
+    entry = _FAMILIES[family]
+    return [name for name in inspect.signature(entry.create).parameters if name not in entry.without | SIZES]
+
+
 def summary(name: str) -> str:
     """Return a family's paper, or the family and options that a named variant stands for."""
     if name in _VARIANTS:
@@ -150,8 +160,7 @@ def resolve(name: str, options: Mapping[str, object] | None = None) -> ModelSpec
         raise OptionError(str(name), None, f"unknown model{_suggestion(str(name))}")
     family, fixed = _VARIANTS.get(name, (name, {}))
     entry = _FAMILIES[family]
-    sizes = {"num_classes", "in_channels", "image_size"}
-    check_keywords(entry.create, options, owner=family, given=entry.without | sizes)
+    check_keywords(entry.create, options, owner=family, given=entry.without | SIZES)
     for option, value in fixed.items():
         if options.get(option) not in (None, value):
             raise OptionError(

@@ -23,14 +23,16 @@ USUAL_SIZES = (32, 224)
 def describe(
     name: str, *, num_classes: int = 10, in_channels: int = 3, image_size: int | None = None
 ) -> dict[str, Any]:
-    """Return a network's name, family, options, size, paper and seed tables as plain values.
+    """Return a network's name, family, options, further options, size, paper and seed tables as plain values.
 
     `activation_bytes` are those of a float32 training step on 128 images. A family that needs options has None for all
     that they decide. Raises OptionError for an unknown name, and for an image size that it cannot take.
     """
     spec = models.resolve(name)
     paper = "" if is_foreign(name) else models.families()[spec.family].paper
-    row: dict[str, Any] = {"name": name, "family": spec.family, "options": spec.options, "paper": paper}
+    accepts = [] if is_foreign(name) else models.options_of(spec.family)
+    row: dict[str, Any] = {"name": name, "family": spec.family, "options": spec.options, "accepts": accepts}
+    row["paper"] = paper
     sizes = {"num_classes": num_classes, "in_channels": in_channels}
     for size in USUAL_SIZES if image_size is None else (image_size,):
         try:

@@ -34,7 +34,7 @@ def test_networks_of_a_pattern_as_a_table(capsys: pytest.CaptureFixture[str]) ->
     assert header.split()[:3] == ["name", "images", "parameters"]
     assert row.split() == ["resnet_20", "3x32x32", "269,722", "40.6", "M", "186", "MiB"]
     models("resnet")
-    assert "(needs options: " in capsys.readouterr().out.splitlines()[1]
+    assert "needs depth or other options" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_networks_of_a_pattern_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,9 @@ def test_description_of_a_variant():
 
 def test_description_of_a_family_that_needs_options():
     row = describe("resnet")
+    assert row["accepts"][:3] == ["layout", "depth", "block_type"]
+    assert "se_reduction" not in row["accepts"]
+    assert "se_reduction" in describe("se_resnet")["accepts"]
     assert row["params"] is row["macs"] is row["activation_bytes"] is None
 
 

@@ -227,8 +227,6 @@ def test_compile_without_graph_breaks(case, images):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4)
 
 
-# The attention of several networks is computed one by one on the CPU, and torch says so.
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own compiler
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
@@ -246,6 +244,8 @@ def test_inductor(case, images):
     assert all(p.grad.isfinite().all() for p in compiled.parameters())
 
 
+# The attention of several networks is computed one by one on the CPU, and torch says so.
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("case", SMALLEST)
 def test_stacked_networks_under_vmap(case, images):
     name, options = CASES[case]
@@ -348,4 +348,13 @@ def test_options_that_create_supplies_are_not_options():
 
 
 def test_the_public_names():
-    assert set(models.__all__) == {"Family", "ModelSpec", "create", "families", "list_models", "resolve", "summary"}
+    assert set(models.__all__) == {
+        "Family",
+        "ModelSpec",
+        "create",
+        "families",
+        "list_models",
+        "options_of",
+        "resolve",
+        "summary",
+    }
