@@ -98,7 +98,7 @@ ROWS = [
             Peer("weiaicunzai", "models.vgg:vgg16_bn", {}),
         ],
     ),
-    Row("googlenet", {"batch_norm": True}, CIFAR, [Peer("weiaicunzai", "models.googlenet:googlenet", {})]),
+    Row("googlenet", {"batch_norm": True}, CIFAR, [Peer("kuangliu", "models.googlenet:GoogLeNet", {})]),
     Row("mobilenet_v1", WIDE, IMAGENET, [cv("mobilenet:mobilenet_w1")]),
     Row("mobilenet_v2", WIDE, IMAGENET, [cv("mobilenetv2:mobilenetv2_w1")]),
     Row("shufflenet_v1", {"groups": 3, **WIDE}, IMAGENET, [cv("shufflenet:shufflenet_g3_w1")]),

@@ -11,10 +11,12 @@ the last layer. A family is one module with `create` and `VARIANTS`.
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from pictorch.config.errors import OptionError, nearest
@@ -116,7 +118,7 @@ def create(
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     if foreign.is_foreign(name):
         return foreign.create(name, **sizes, **spec.options)
-    with Undrawn():
+    with Undrawn() if torch.get_default_device().type == "meta" else nullcontext():
         return _FAMILIES[spec.family].create(**sizes, **spec.options)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError, UserError
-from pictorch.models.layers import Classifier, check_positive, convolution
+from pictorch.models.layers import Classifier, check_positive, convolution, linear
 from pictorch.models.resnet9 import Init, draw
 
 VARIANTS: dict[str, dict[str, object]] = {"airbench94": {"variant": 94}, "airbench96": {"variant": 96}}
@@ -72,7 +72,7 @@ class Airbench(Classifier):
             self.blocks.append(Block(channels, out_channels, residual=residual))
             channels = out_channels
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes, bias=False)
+        self.classifier = linear(channels, num_classes, bias=False)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.blocks(F.gelu(self.whitening(images)))

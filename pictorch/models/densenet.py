@@ -31,6 +31,7 @@ from pictorch.models.layers import (
     check_rate,
     convolution,
     create_stem,
+    linear,
     units_per_stage,
 )
 
@@ -211,7 +212,7 @@ class DenseNet(Classifier):
             if last_relu:
                 self.last.add_module("relu", nn.ReLU(inplace=True))
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = linear(channels, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.last(self.stages(self.stem(images)))
@@ -222,7 +223,7 @@ def stem_of_seed3(in_channels: int, out_channels: int) -> nn.Sequential:
     stem = nn.Sequential()
     stem.add_module("bn", nn.BatchNorm2d(in_channels))
     stem.add_module("relu", nn.ReLU())
-    stem.add_module("conv", nn.Conv2d(in_channels, out_channels, 3, padding=1))
+    stem.add_module("conv", convolution(in_channels, out_channels, 3, bias=True))
     return stem
 
 

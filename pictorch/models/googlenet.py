@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
 from pictorch.models.init import Mode, initialise
-from pictorch.models.layers import Classifier, StemType, check_rate, convolution
+from pictorch.models.layers import Classifier, StemType, check_rate, convolution, linear
 
 Branch = Literal["5x5", "3x3"]
 
@@ -134,7 +134,7 @@ class GoogLeNet(Classifier):
         self.auxiliary_weights = tuple(AUXILIARY_WEIGHTS[name] for name in self.auxiliary)
         self.dropout = nn.Dropout(drop_rate)
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = linear(channels, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.inceptions(self.stem(images))
@@ -194,9 +194,9 @@ class AuxiliaryHead(Classifier):
         super().__init__()
         self.feature_dim = 128
         self.convolution = _conv_relu(in_channels, self.feature_dim, 1, batch_norm=batch_norm)
-        self.hidden = nn.Linear(self.feature_dim * 4 * 4, 1024)
+        self.hidden = linear(self.feature_dim * 4 * 4, 1024)
         self.dropout = nn.Dropout(0.7)
-        self.classifier = nn.Linear(1024, num_classes)
+        self.classifier = linear(1024, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         # The paper's 5x5/3 makes 4x4 of 14x14 to 16x16 pixels; other sizes are brought to the 4x4 that `hidden` takes.

@@ -22,21 +22,19 @@ Mode = Literal["fan_out", "fan_in"]
 
 
 def initialise(model: nn.Module, mode: Mode = "fan_out") -> None:
-    """Draw new weights for every convolution, batch normalisation and linear layer in `model`, in place.
+    """Draw new weights for every convolution and linear layer in `model`, in place.
 
-    Draws from torch's global generator in the order of `model.modules()`; running statistics stay as they are.
+    Draws from torch's global generator in the order of `model.modules()`. Batch normalisation begins with 1 and 0 as
+    torch makes it. Tensors on the meta device are left alone.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
-        elif isinstance(module, _BatchNorm):
-            if module.affine:
-                nn.init.ones_(module.weight)
-        elif isinstance(module, nn.Linear):
+        if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) or module.weight.is_meta:
+            continue
+        if isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
             nn.init.uniform_(module.weight, -bound, bound)
         else:
-            continue
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
@@ -52,8 +50,8 @@ class Undrawn(TorchFunctionMode):
     """While it is entered, the weights of new convolutions and linear layers stay as their memory is.
 
     Drawing them twice, by torch's rule and then by `initialise`, is most of the time that a network takes to build:
-    75 ms instead of 44 for ResNet-18. Biases and norms, which cost nothing, are set as usual. Tensors on the meta
-    device are never drawn: there is nothing to draw, and torch loads its compiler (1 s) to do it.
+    75 ms instead of 43 for ResNet-18. It looks at every operation, so it is entered for a layer at a time. Tensors on
+    the meta device are never drawn: there is nothing to draw, and torch loads its compiler (1 s) to do it.
     """
 
     def __torch_function__(

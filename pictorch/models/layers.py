@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
 from pictorch.config.keywords import show
-from pictorch.models.init import initialise
+from pictorch.models.init import Undrawn, initialise
 
 Layout = Literal["cifar", "imagenet"]
 BlockType = Literal["basic", "bottleneck"]
@@ -194,8 +194,18 @@ def check_rate(owner: str, **values: float) -> None:
 def convolution(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
-    """Return a convolution whose output has the size of its input, divided by `stride` and rounded up."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
+    """Return a convolution whose output has the size of its input, divided by `stride` and rounded up.
+
+    Its weights have yet to be drawn, by `initialise`.
+    """
+    with Undrawn():
+        return nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
+
+
+def linear(in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
+    """Return a linear layer whose weights `initialise`, or the family itself, has yet to draw."""
+    with Undrawn():
+        return nn.Linear(in_features, out_features, bias)
 
 
 def conv_bn_relu(
@@ -281,8 +291,8 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, channels // reduction)
-        self.fc2 = nn.Linear(channels // reduction, channels)
+        self.fc1 = linear(channels, channels // reduction)
+        self.fc2 = linear(channels // reduction, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         gate = torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean((2, 3))), inplace=True)))

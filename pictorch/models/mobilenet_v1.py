@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pictorch.config.errors import OptionError
 from pictorch.models.init import Mode, initialise
-from pictorch.models.layers import Classifier, StemType, check_image_size, check_rate, conv_bn_relu
+from pictorch.models.layers import Classifier, StemType, check_image_size, check_rate, conv_bn_relu, linear
 
 VARIANTS: dict[str, dict[str, object]] = {
     "mobilenet_v1_100": {"width": 1.0},
@@ -98,7 +98,7 @@ class MobileNetV1(Classifier):
             self.units.append(unit)
         self.dropout = nn.Dropout(drop_rate)
         self.feature_dim = channels[-1]
-        self.classifier = nn.Linear(self.feature_dim, num_classes)
+        self.classifier = linear(self.feature_dim, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.units(self.stem(images))

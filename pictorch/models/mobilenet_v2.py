@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from pictorch.models.init import Mode, initialise
-from pictorch.models.layers import Classifier, StemType, check_image_size, check_rate, conv_bn_relu
+from pictorch.models.layers import Classifier, StemType, check_image_size, check_rate, conv_bn_relu, linear
 from pictorch.models.mobilenet_v1 import check_width
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -107,7 +107,7 @@ class MobileNetV2(Classifier):
         self.feature_dim = rounded(LAST_CHANNELS * max(1.0, width))
         self.last = conv_bn_relu(channels, self.feature_dim, 1, relu=nn.ReLU6)
         self.dropout = nn.Dropout(drop_rate)
-        self.classifier = nn.Linear(self.feature_dim, num_classes, bias=classifier_bias)
+        self.classifier = linear(self.feature_dim, num_classes, bias=classifier_bias)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.last(self.stages(self.stem(images)))

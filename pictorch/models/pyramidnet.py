@@ -29,6 +29,7 @@ from pictorch.models.layers import (
     check_image_size,
     check_positive,
     create_stem,
+    linear,
     unit_convolutions,
     units_per_stage,
 )
@@ -155,7 +156,7 @@ class PyramidNet(Classifier):
             self.stages.append(stage)
         self.bn = nn.BatchNorm2d(channels)
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = linear(channels, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         return F.relu(self.bn(self.stages(self.stem(images))), inplace=True)

@@ -27,6 +27,7 @@ from pictorch.models.layers import (
     convolution,
     create_plan,
     create_stem,
+    linear,
     unit_convolutions,
 )
 
@@ -141,7 +142,7 @@ class ResNet(Classifier):
                 channels = stage.out_channels
             self.stages.append(units)
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = linear(channels, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.stages(self.stem(images))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
 from pictorch.models.init import initialise
-from pictorch.models.layers import Classifier, check_positive, conv_bn_relu, convolution
+from pictorch.models.layers import Classifier, check_positive, conv_bn_relu, convolution, linear
 
 Init = Literal["torch", "fan_out", "fan_in"]
 
@@ -74,7 +74,7 @@ class ResNet9(Classifier):
         self.stages[2].add_module("residual", ResidualBranch(8 * c))
         self.logit_scale = logit_scale
         self.feature_dim = 8 * c
-        self.classifier = nn.Linear(self.feature_dim, num_classes, bias=False)
+        self.classifier = linear(self.feature_dim, num_classes, bias=False)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.stages(self.stem(images))

@@ -30,6 +30,7 @@ from pictorch.models.layers import (
     convolution,
     create_plan,
     create_stem,
+    linear,
     unit_convolutions,
 )
 
@@ -169,7 +170,7 @@ class PreactResNet(Classifier):
             self.stages.append(units)
         self.bn = nn.BatchNorm2d(channels)
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = linear(channels, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         return F.relu(self.bn(self.stages(self.stem(images))), inplace=True)

@@ -26,6 +26,7 @@ from pictorch.models.layers import (
     check_positive,
     conv_bn_relu,
     convolution,
+    linear,
     units_per_stage,
 )
 
@@ -115,7 +116,7 @@ class ShakeShake(Classifier):
                 channels = out_channels
             self.stages.append(stage)
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = linear(channels, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.stages(self.stem(images))

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
 from pictorch.models.init import Mode, initialise
-from pictorch.models.layers import Classifier, StemType, check_image_size, conv_bn_relu
+from pictorch.models.layers import Classifier, StemType, check_image_size, conv_bn_relu, linear
 
 # 1707.01083, table 1: channels that the first stage puts out, doubled from stage to stage; units of each stage
 STAGE_CHANNELS: dict[int, int] = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -133,7 +133,7 @@ class ShuffleNetV1(Classifier):
                 channels = out_channels
             self.stages.append(stage)
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = linear(channels, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.stages(self.stem(images))

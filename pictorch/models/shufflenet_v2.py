@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
 from pictorch.models.init import Mode, initialise
-from pictorch.models.layers import Classifier, StemType, check_image_size, conv_bn_relu
+from pictorch.models.layers import Classifier, StemType, check_image_size, conv_bn_relu, linear
 from pictorch.models.shufflenet_v1 import UNITS, create_stem
 
 Stride2Unit = Literal["authors", "halved"]
@@ -93,7 +93,7 @@ class ShuffleNetV2(Classifier):
             channels = out_channels
         self.last = conv_bn_relu(channels, last_channels, 1)
         self.feature_dim = last_channels
-        self.classifier = nn.Linear(last_channels, num_classes, bias=halved)
+        self.classifier = linear(last_channels, num_classes, bias=halved)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.last(self.stages(self.stem(images)))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pictorch.config.errors import OptionError
 from pictorch.config.keywords import show
 from pictorch.models.init import Mode, draw_norm_weights, initialise
-from pictorch.models.layers import Classifier, check_positive, check_rate, convolution
+from pictorch.models.layers import Classifier, check_positive, check_rate, convolution, linear
 
 Head = Literal["linear", "fc512", "fc4096"]
 AsPublished = Literal["seed1", "seed3"]
@@ -146,11 +146,11 @@ class VGG(Classifier):
         inputs = channels * self.side**2
         self.head = nn.Sequential()
         for _ in range(2 if hidden else 0):
-            self.head.extend([nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Dropout(drop_rate)])
+            self.head.extend([linear(inputs, hidden), nn.ReLU(inplace=True), nn.Dropout(drop_rate)])
             inputs = hidden
         if not hidden and drop_rate:
             self.head.append(nn.Dropout(drop_rate))
-        self.classifier = nn.Linear(inputs, num_classes)
+        self.classifier = linear(inputs, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.stages(images)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
 from pictorch.models.init import initialise
-from pictorch.models.layers import DEEPEST, Classifier, check_positive, check_rate
+from pictorch.models.layers import DEEPEST, Classifier, check_positive, check_rate, linear
 
 Pool = Literal["cls", "mean"]
 
@@ -149,7 +149,7 @@ class VisionTransformer(Classifier):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(*(Block(dim, heads, mlp_dim, dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim, eps=1e-6) if last_norm else nn.Identity()
-        self.classifier = nn.Linear(dim, num_classes)
+        self.classifier = linear(dim, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return tokens [N, tokens, dim] of images [N, C, image_size, image_size]."""
@@ -179,10 +179,10 @@ class Block(nn.Module):
         self.attention = Attention(dim, heads, dropout)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential()
-        self.mlp.add_module("linear1", nn.Linear(dim, mlp_dim))
+        self.mlp.add_module("linear1", linear(dim, mlp_dim))
         self.mlp.add_module("gelu", nn.GELU())
         self.mlp.add_module("dropout1", nn.Dropout(dropout))
-        self.mlp.add_module("linear2", nn.Linear(mlp_dim, dim))
+        self.mlp.add_module("linear2", linear(mlp_dim, dim))
         self.mlp.add_module("dropout2", nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -197,8 +197,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.projection = nn.Linear(dim, dim)
+        self.qkv = linear(dim, 3 * dim)
+        self.projection = linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

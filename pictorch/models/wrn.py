@@ -21,6 +21,7 @@ from pictorch.models.layers import (
     check_rate,
     convolution,
     create_stem,
+    linear,
     units_per_stage,
 )
 
@@ -100,7 +101,7 @@ class WideResNet(Classifier):
             self.stages.append(stage)
         self.bn = nn.BatchNorm2d(channels)
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = linear(channels, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         return F.relu(self.bn(self.stages(self.stem(images))), inplace=True)

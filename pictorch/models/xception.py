@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pictorch.config.errors import OptionError
 from pictorch.models.init import Mode, initialise
-from pictorch.models.layers import Classifier, StemType, check_rate, convolution
+from pictorch.models.layers import Classifier, StemType, check_rate, convolution, linear
 
 VARIANTS: dict[str, dict[str, object]] = {"xception_imagenet": {"stem": "imagenet"}}
 
@@ -116,7 +116,7 @@ class Xception(Classifier):
             channels = width
         self.dropout = nn.Dropout(drop_rate)
         self.feature_dim = channels
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = linear(channels, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         features: Tensor = self.last(self.blocks(self.stem(images)))
