@@ -41,7 +41,7 @@ from pictorch.models import (
     wrn,
     xception,
 )
-from pictorch.models.init import Undrawn
+from pictorch.models.init import Undrawn, drawn_later
 from pictorch.models.layers import check_positive
 
 __all__ = ["Family", "ModelSpec", "create", "families", "list_models", "options_of", "resolve", "summary"]
@@ -118,7 +118,7 @@ def create(
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     if foreign.is_foreign(name):
         return foreign.create(name, **sizes, **spec.options)
-    with Undrawn() if torch.get_default_device().type == "meta" else nullcontext():
+    with drawn_later(), Undrawn() if torch.get_default_device().type == "meta" else nullcontext():
         return _FAMILIES[spec.family].create(**sizes, **spec.options)
 
 

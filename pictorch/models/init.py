@@ -11,7 +11,9 @@ group, as the Torch code (kW * kH * nOutputPlane) and torch.nn.init do; "fan_in"
 reads, in_channels / groups. So a depthwise convolution of C channels gets weights smaller by sqrt(C) with "fan_out".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from torch import nn
@@ -44,6 +46,24 @@ def draw_norm_weights(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm) and module.affine:
             nn.init.uniform_(module.weight)
+
+
+_drawn_later = ContextVar("_drawn_later", default=False)
+
+
+@contextmanager
+def drawn_later() -> Iterator[None]:
+    """Promise that all weights made within are drawn before anybody sees them, so that `undrawn` may skip that."""
+    token = _drawn_later.set(True)
+    try:
+        yield
+    finally:
+        _drawn_later.reset(token)
+
+
+def undrawn() -> AbstractContextManager[Any]:
+    """Return the context in which a layer is made: Undrawn within `drawn_later`, else one that does nothing."""
+    return Undrawn() if _drawn_later.get() else nullcontext()
 
 
 class Undrawn(TorchFunctionMode):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
 from pictorch.config.keywords import show
-from pictorch.models.init import Undrawn, initialise
+from pictorch.models.init import initialise, undrawn
 
 Layout = Literal["cifar", "imagenet"]
 BlockType = Literal["basic", "bottleneck"]
@@ -196,15 +196,15 @@ def convolution(
 ) -> nn.Conv2d:
     """Return a convolution whose output has the size of its input, divided by `stride` and rounded up.
 
-    Its weights have yet to be drawn, by `initialise`.
+    Its weights are drawn by `initialise`.
     """
-    with Undrawn():
+    with undrawn():
         return nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
 
 
 def linear(in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
-    """Return a linear layer whose weights `initialise`, or the family itself, has yet to draw."""
-    with Undrawn():
+    """Return a linear layer; its weights are drawn by `initialise`, or by the family itself."""
+    with undrawn():
         return nn.Linear(in_features, out_features, bias)
 
 

@@ -13,7 +13,6 @@ from pictorch.config.errors import OptionError
 from pictorch.models import create
 from pictorch.models.complexity import count
 from pictorch.models.googlenet import AuxiliaryHead
-from pictorch.models.init import initialise
 
 MODULES = ["3a", "3b", "pool4", "4a", "4b", "4c", "4d", "4e", "pool5", "5a", "5b"]
 
@@ -157,7 +156,6 @@ def test_image_sizes(options, size):
 def test_the_auxiliary_head_is_the_papers_at_14x14():
     torch.manual_seed(0)
     head = AuxiliaryHead(6, 5, batch_norm=False).double().eval()
-    initialise(head)
     x = torch.randn(2, 6, 14, 14, dtype=torch.double)
     pooled = torch.stack([x[:, :, i : i + 5, j : j + 5].mean((2, 3)) for i in (0, 3, 6, 9) for j in (0, 3, 6, 9)], 2)
     bias = head.convolution.conv.bias[:, None]

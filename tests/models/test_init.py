@@ -7,6 +7,7 @@ from torch import nn
 
 from pictorch.models import create
 from pictorch.models.init import Undrawn, initialise
+from pictorch.models.layers import convolution, linear
 
 
 def is_sample_of_std(weight, std):
@@ -85,3 +86,11 @@ def test_the_meta_device_needs_no_compiler():
         "assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_layer_made_by_itself_is_drawn_at_once():
+    """Only `create`, which draws all weights in the end, leaves them as their memory is."""
+    torch.manual_seed(0)
+    for layer in (convolution(3, 64, 3), linear(64, 10)):
+        assert layer.weight.std() > 0.01
+        assert layer.weight.abs().max() < 1
