@@ -52,12 +52,17 @@ def normalise(
 ) -> torch.Tensor:
     """Return (images / 255 - mean) / std in `dtype`, in channels_last order.
 
-    images: uint8 [N,C,H,W] in channels_last order; mean, std: float32 [C], of images in [0, 1].
+    images: [N,C,H,W] in channels_last order, uint8, or float32 on the same scale; mean, std: float32 [C], of images in
+    [0, 1]. A mean image [C,H,W] is subtracted pixel by pixel, as He et al. 2015 (arXiv:1512.03385, section 4.2) do.
     """
     n, channels, height, width = images.shape
     # Whole images as rows, and no fused multiply-add: the vector loops run along 3,072 values instead of 3 (0.05 ms
     # instead of 0.33 ms for 128 of CIFAR-10), and an image's result does not depend on its place in the batch.
     scale = (1 / (255 * std)).repeat(height * width)
-    shift = (-mean / std).repeat(height * width)
-    rows = images.permute(0, 2, 3, 1).view(n, -1).to(torch.float32).mul_(scale).add_(shift)
+    if mean.ndim == 1:
+        shift = (-mean / std).repeat(height * width)
+    else:
+        shift = (-mean / std[:, None, None]).permute(1, 2, 0).reshape(-1)
+    rows = images.permute(0, 2, 3, 1).reshape(n, -1)
+    rows = rows.to(torch.float32, copy=True).mul_(scale).add_(shift)
     return rows.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)

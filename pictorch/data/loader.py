@@ -1,31 +1,31 @@
 """Batches of a data set that lies on the device, whole, as uint8: no workers, no copies but one gather a batch."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, final
 
 import torch
+from torch import Tensor
 
 from pictorch.config.errors import UserError
-from pictorch.data.augment import crop_flip, draw_crop_offsets, draw_flips, normalise, pad
+from pictorch.data.augment import crop_flip, pad
 from pictorch.data.dataset import Split
+from pictorch.data.pipeline import Batch, Drawn, Pipeline
 from pictorch.data.streams import generator
 
+if TYPE_CHECKING:
+    from pictorch.data.geometry import ResizedCrop
 
-class Batch(NamedTuple):
-    """Images float32 [N,C,H,W] in channels_last order, target distributions float32 [N,K], labels int64 [N]."""
-
-    images: torch.Tensor
-    targets: torch.Tensor
-    labels: torch.Tensor
+__all__ = ["Batch", "ResidentLoader"]
 
 
 @final
 class ResidentLoader:
-    """A split on the device and the epochs over it.
+    """A split on the device and the epochs over it, as `pipeline` makes them of its images.
 
-    An epoch is a pure function of (seed, epoch): `shuffle` draws the order, `crop_padding` pixels of black on each
-    side leave room for a random crop, `flip` mirrors every second image at random. With `shuffle` off and the two at
-    0 and False it serves evaluation: every image once, in order.
+    An epoch is a pure function of (seed, epoch), the seed being the pipeline's. `shuffle` draws the order; without it
+    and with a pipeline that augments nothing it serves evaluation: every image once, in order. The images are padded by
+    `padding_mode` ("constant" is black) as far as the pipeline crops; with `resized_crop` each gives a random part of
+    itself instead, resized.
     """
 
     # No workers and nothing fetched ahead: CIFAR-10 with crop and flip, in batches of 128, comes at 240,000 to 267,000
@@ -35,18 +35,14 @@ class ResidentLoader:
         self,
         *,
         split: Split,
-        num_classes: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        pipeline: Pipeline,
         batch_size: int,
-        device: torch.device | str,
-        seed: int,
         shuffle: bool,
-        crop_padding: int = 0,
-        flip: bool = False,
         drop_last: bool,
+        padding_mode: str = "constant",
+        resized_crop: "ResizedCrop | None" = None,
     ) -> None:
-        """Put the split on `device`. `mean` and `std` are per channel, of images in [0, 1].
+        """Put the split on the pipeline's device.
 
         Raises UserError for a batch larger than the data where `drop_last` would leave no batch at all, ValueError for
         images, statistics and labels that do not fit one another.
@@ -59,22 +55,18 @@ class ResidentLoader:
                 f"batches of {batch_size:,} images, but there are {n:,} and drop_last drops a batch that is not full: "
                 f"none would be left; expected at most {n:,}, or data.drop_last=false"
             )
-        if height != width or not len(mean) == len(std) == channels:
+        if not height == width == pipeline.image_size or len(pipeline.mean) != channels:
             raise ValueError(
-                f"images of {height} x {width} pixels, {channels} channels, {len(mean)} means, {len(std)} stds"
+                f"images of {height} x {width} pixels with {channels} channels for a pipeline of "
+                f"{pipeline.image_size} pixels and {len(pipeline.mean)} means"
             )
         # On the device such a label is an index error far from here, or on CUDA the end of the process.
-        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < num_classes:
-            raise ValueError(f"labels outside 0..{num_classes - 1}")
-        self.device = torch.device(device)
-        self.batch_size, self.drop_last = batch_size, drop_last
-        self.seed, self.shuffle, self.crop_padding, self.flip = seed, shuffle, crop_padding, flip
-        self.image_size = height
-        self.padded = pad(split.images.to(self.device), crop_padding)
-        self.labels = split.labels.to(self.device)
-        self.mean = torch.tensor(mean, dtype=torch.float32, device=self.device)
-        self.std = torch.tensor(std, dtype=torch.float32, device=self.device)
-        self.one_hot = torch.eye(num_classes, device=self.device)
+        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < len(pipeline.targets):
+            raise ValueError(f"labels outside 0..{len(pipeline.targets) - 1}")
+        self.pipeline, self.batch_size, self.drop_last, self.shuffle = pipeline, batch_size, drop_last, shuffle
+        self.resized_crop = resized_crop
+        self.padded = pad(split.images.to(pipeline.device), pipeline.crop_padding)
+        self.labels = split.labels.to(pipeline.device)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -89,20 +81,34 @@ class ResidentLoader:
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch number `epoch` (from 0) from `start_batch` on, as the whole epoch has them."""
         assert 0 <= start_batch <= len(self)
-        n = len(self.labels)
-        order, offsets, flips = (draws.to(self.device) for draws in self.draw(epoch, n))
+        n, device = len(self.labels), self.pipeline.device
+        order = self.order(epoch)
+        drawn = self.pipeline.draw(epoch, order, size_of_set=n, batch_size=self.batch_size)
+        boxes = self.boxes(epoch)
+        order = order.to(device)
         for batch in range(start_batch, len(self)):
             at = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            yield self.batch(order[at], offsets[at], flips[at])
+            if boxes is None:
+                yield self.pipeline(self.padded, order[at], self.labels[order[at]], drawn, at, batch)
+            else:
+                yield self.resized(order[at], boxes[at], drawn, at, batch)
 
-    def draw(self, epoch: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return image int64 [n], offset int64 [n,2] and flip bool [n] for each position of an epoch, on the CPU."""
-        order = torch.randperm(n, generator=generator(self.seed, epoch, "order")) if self.shuffle else torch.arange(n)
-        offsets = draw_crop_offsets(n, self.crop_padding, generator(self.seed, epoch, "crop"))
-        flips = draw_flips(n, generator(self.seed, epoch, "flip")) & self.flip
-        return order, offsets, flips
+    def order(self, epoch: int) -> Tensor:
+        """Return int64 [n], on the CPU: the image at each position of an epoch."""
+        n, seed = len(self.labels), self.pipeline.seed
+        return torch.randperm(n, generator=generator(seed, epoch, "order")) if self.shuffle else torch.arange(n)
 
-    def batch(self, index: torch.Tensor, offsets: torch.Tensor, flips: torch.Tensor) -> Batch:
-        labels = self.labels[index]
-        images = crop_flip(self.padded, index, offsets, flips, self.image_size)
-        return Batch(normalise(images, self.mean, self.std), self.one_hot[labels], labels)
+    def boxes(self, epoch: int) -> Tensor | None:
+        """Return int64 [n,4], on the device: the part of the image at each position; None where it is the whole."""
+        if self.resized_crop is None:
+            return None
+        n, size = len(self.labels), self.pipeline.image_size
+        drawn = self.resized_crop.draw(n, size, generator(self.pipeline.seed, epoch, self.resized_crop.name))
+        return self.resized_crop.boxes(*drawn, size, size).to(self.pipeline.device)
+
+    def resized(self, index: Tensor, boxes: Tensor, drawn: Drawn, at: slice, batch: int) -> Batch:
+        size = self.pipeline.image_size
+        parts = self.resized_crop.resample(self.padded[index], boxes, size)
+        everyone = torch.arange(len(index), device=parts.device)
+        images = crop_flip(parts, everyone, drawn.offsets[at], drawn.flips[at], size)
+        return self.pipeline.finish(images, self.labels[index], drawn, at, batch)

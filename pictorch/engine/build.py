@@ -11,6 +11,7 @@ from pictorch import data, models, optim
 from pictorch.config import Config, Loaded, OptionError, UserError, locate
 from pictorch.config.explain import place_of
 from pictorch.data.loader import ResidentLoader
+from pictorch.data.pipeline import Pipeline
 from pictorch.data.split import split, subset
 from pictorch.data.streams import generator
 from pictorch.engine import precision, trackers
@@ -141,16 +142,10 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
     with naming("train.batch_size"):
         train_loader = ResidentLoader(
             split=train,
-            num_classes=len(dataset.spec.classes),
-            mean=dataset.spec.mean,
-            std=dataset.spec.std,
+            pipeline=training_pipeline(config, dataset.spec, device),
             batch_size=config.train.batch_size,
-            device=device,
-            seed=config.train.seed,
             shuffle=True,
             drop_last=config.data.drop_last,
-            crop_padding=config.augment.crop.padding if config.augment.crop else 0,
-            flip=config.augment.flip,
         )
     torch.manual_seed(generator(config.train.seed, "model").initial_seed())
     model = create_model(config, dataset.spec)
@@ -209,16 +204,29 @@ def naming(key: str) -> Iterator[None]:
         raise UserError(f"{key}: {error}") from None
 
 
+def training_pipeline(config: Config, spec: data.DatasetSpec, device: torch.device) -> Pipeline:
+    """Return what training images go through."""
+    augment = config.augment
+    return Pipeline(
+        num_classes=len(spec.classes),
+        image_size=spec.image_size,
+        mean=spec.mean,
+        std=spec.std,
+        device=device,
+        seed=config.train.seed,
+        crop_padding=augment.crop.padding if augment.crop else 0,
+        flip=augment.flip,
+    )
+
+
 def evaluation_loader(spec: data.DatasetSpec, part: data.Split, device: torch.device) -> ResidentLoader:
     """Return a loader of every image of `part` once, in order, not augmented."""
     return ResidentLoader(
         split=part,
-        num_classes=len(spec.classes),
-        mean=spec.mean,
-        std=spec.std,
+        pipeline=Pipeline(
+            num_classes=len(spec.classes), image_size=spec.image_size, mean=spec.mean, std=spec.std, device=device
+        ),
         batch_size=EVALUATION_BATCH,
-        device=device,
-        seed=0,
         shuffle=False,
         drop_last=False,
     )

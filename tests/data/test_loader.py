@@ -12,6 +12,7 @@ from scipy import stats
 from pictorch.config.errors import UserError
 from pictorch.data import Split
 from pictorch.data.loader import Batch, ResidentLoader
+from pictorch.data.pipeline import Pipeline
 from pictorch.data.streams import generator
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -25,18 +26,21 @@ def make_split(n: int = 23, channels: int = 3, size: int = 6) -> Split:
 
 
 def make(split: Split, **changes: Any) -> ResidentLoader:
-    channels = split.images.shape[1]
-    options = {
+    channels, size = split.images.shape[1:3]
+    of_pipeline = {
         "num_classes": 5,
+        "image_size": size,
         "mean": MEAN[:channels],
         "std": STD[:channels],
-        "batch_size": 4,
         "device": "cpu",
         "seed": 7,
-        "shuffle": True,
-        "drop_last": False,
+        "crop_padding": 0,
+        "flip": False,
     }
-    return ResidentLoader(split=split, **(options | changes))
+    of_loader = {"batch_size": 4, "shuffle": True, "drop_last": False}
+    pipeline = Pipeline(**(of_pipeline | {key: changes[key] for key in of_pipeline.keys() & changes.keys()}))
+    rest = {key: value for key, value in changes.items() if key not in of_pipeline}
+    return ResidentLoader(split=split, pipeline=pipeline, **(of_loader | rest))
 
 
 def numbers(loader: ResidentLoader, epoch: int = 0) -> list[int]:
@@ -154,13 +158,14 @@ def test_the_split_is_left_as_it_was() -> None:
 
 def test_a_position_of_the_order_is_uniform() -> None:
     loader = make(make_split(10))
-    first = torch.tensor([int(loader.draw(epoch, 10)[0][0]) for epoch in range(2000)])
+    first = torch.tensor([int(loader.order(epoch)[0]) for epoch in range(2000)])
     assert stats.chisquare(first.bincount(minlength=10).numpy()).pvalue > 0.01
 
 
 def test_offsets_and_flips_of_an_epoch_are_uniform_and_independent() -> None:
     loader = make(make_split(), crop_padding=2, flip=True)
-    _, offsets, flips = loader.draw(0, 20_000)
+    drawn = loader.pipeline.draw(0, torch.arange(20_000), size_of_set=20_000, batch_size=128)
+    offsets, flips = drawn.offsets, drawn.flips
     cells = ((offsets[:, 0] * 5 + offsets[:, 1]) * 2 + flips).bincount(minlength=50)
     assert stats.chisquare(cells.numpy()).pvalue > 0.01
 
@@ -179,9 +184,11 @@ def test_nothing_to_load_is_an_error(changes: dict[str, Any]) -> None:
 
 
 def test_statistics_and_labels_that_do_not_fit_are_errors() -> None:
-    with pytest.raises(ValueError, match="3 channels, 1 means, 3 stds"):
+    with pytest.raises(ValueError, match="1 means, 3 stds"):
         make(make_split(), mean=(0.5,))
     with pytest.raises(ValueError, match=r"labels outside 0\.\.2"):
         make(make_split(), num_classes=3)
-    with pytest.raises(ValueError, match="images of 6 x 5 pixels"):
+    with pytest.raises(
+        ValueError, match="images of 6 x 5 pixels with 3 channels for a pipeline of 6 pixels and 3 means"
+    ):
         make(Split(make_split().images[..., 1:], make_split().labels))

@@ -1,0 +1,164 @@
+"""Pixels in, a batch out: crop and flip, steps on pixels, normalising, steps on values, mixes, in this order.
+
+Both loaders, resident and streaming, finish their batches here, so that an image goes through the same whatever it was
+read from. Every random number is a function of (seed, epoch, position of the image in the epoch), or for mixes of
+(seed, epoch, batch): `draw` makes those of a whole epoch, the call uses the rows of one batch.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pictorch.data import augment, streams
+from pictorch.data.augment import crop_flip, draw_crop_offsets, draw_flips, normalise
+from pictorch.data.streams import generator
+
+Flip = Literal[False, True, "alternating"]
+
+
+class Batch(NamedTuple):
+    """Images float32 [V*B,C,H,W] in channels_last order, target distributions float32 [B,K], labels int64 [B].
+
+    V is the number of views of each image, 1 but where a loss compares several: all first views, all second ...
+    """
+
+    images: Tensor
+    targets: Tensor
+    labels: Tensor
+
+
+class Step(Protocol):
+    """An augmentation of each image on its own.
+
+    Steps of the stage "pixels" take uint8 [B,C,H,W] after the crop and flip, those of the stage "values" take the
+    normalised float32. `draw` returns tensors whose row i is for position i of an epoch of n; the call takes the rows
+    of one batch, on the images' device, and is pure. A step with `views` returns that many times the images.
+    """
+
+    name: str
+    stage: str
+
+    def draw(self, n: int, image_size: int, draws: torch.Generator) -> tuple[Tensor, ...]: ...
+    def __call__(self, images: Tensor, *drawn: Tensor) -> Tensor: ...
+
+
+class Mix(Protocol):
+    """A mixture of the images of a batch with one another, and of their targets.
+
+    `draw` returns tensors whose row b is for batch b of the epoch.
+    """
+
+    name: str
+
+    def draw(
+        self, batches: int, batch_size: int, image_size: int, numbers: np.random.Generator
+    ) -> tuple[Tensor, ...]: ...
+    def __call__(self, images: Tensor, targets: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class Drawn(NamedTuple):
+    """The random numbers of an epoch: per position crop offsets [n,2], flips [n] and rows of each step; per batch the
+    mix that it gets (its index, on the host) and the rows of each mix."""
+
+    offsets: Tensor
+    flips: Tensor
+    steps: tuple[tuple[Tensor, ...], ...]
+    choices: tuple[int, ...]
+    mixes: tuple[tuple[Tensor, ...], ...]
+
+
+@final
+class Pipeline:
+    """What becomes of images between the data set and the network. Without a keyword but the first five: evaluation.
+
+    `mean` and `std` are of images in [0, 1]; `mean` is per channel, or an image [C,H,W] that is subtracted pixel by
+    pixel from what the crop gives.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        image_size: int,
+        mean: Sequence[float] | Tensor,
+        std: Sequence[float],
+        device: torch.device | str,
+        seed: int = 0,
+        crop_padding: int = 0,
+        flip: Flip = False,
+        steps: Sequence[Step] = (),
+        mixes: Sequence[Mix] = (),
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.device, self.seed = torch.device(device), seed
+        self.image_size, self.crop_padding, self.flip = image_size, crop_padding, flip
+        self.mean = torch.as_tensor(mean, dtype=torch.float32).to(self.device)
+        self.std = torch.tensor(std, dtype=torch.float32, device=self.device)
+        if len(self.std) != len(self.mean):
+            raise ValueError(f"{len(self.mean)} means, {len(self.std)} stds")
+        order = {"pixels": 0, "values": 1}
+        self.steps = sorted(steps, key=lambda step: order[step.stage])
+        self.mixes = tuple(mixes)
+        self.views = max((getattr(step, "views", 1) for step in self.steps), default=1)
+        self.targets = torch.eye(num_classes, device=self.device)
+        if label_smoothing:
+            from pictorch.data.mix import smooth
+
+            self.targets = smooth(self.targets, label_smoothing)
+
+    def draw(self, epoch: int, order: Tensor, *, size_of_set: int, batch_size: int) -> Drawn:
+        """Return the random numbers of epoch number `epoch`; order: int64 [n], the image at each position."""
+        n, size = len(order), self.image_size
+        batches = -(-n // batch_size)
+        choices = (0,) * batches
+        if len(self.mixes) > 1:
+            chosen = streams.numpy_generator(self.seed, epoch, "mix").integers(len(self.mixes), size=batches)
+            choices = tuple(chosen.tolist())
+        return Drawn(
+            offsets=draw_crop_offsets(n, self.crop_padding, generator(self.seed, epoch, "crop")).to(self.device),
+            flips=self.draw_flips(epoch, order, size_of_set).to(self.device),
+            steps=tuple(self.placed(step.draw(n, size, generator(self.seed, epoch, step.name))) for step in self.steps),
+            choices=choices,
+            mixes=tuple(
+                self.placed(mix.draw(batches, batch_size, size, streams.numpy_generator(self.seed, epoch, mix.name)))
+                for mix in self.mixes
+            ),
+        )
+
+    def placed(self, drawn: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(self.device) for tensor in drawn)
+
+    def draw_flips(self, epoch: int, order: Tensor, size_of_set: int) -> Tensor:
+        """Return bool [n], on the CPU: whether the image at each position is mirrored."""
+        if self.flip == "alternating":
+            return augment.draw_alternating_flips(order, epoch, size_of_set, generator(self.seed, "flip"))
+        return draw_flips(len(order), generator(self.seed, epoch, "flip")) & self.flip
+
+    def __call__(self, source: Tensor, index: Tensor, labels: Tensor, drawn: Drawn, at: slice, batch: int) -> Batch:
+        """Return batch number `batch` of an epoch, its positions `at`.
+
+        source: uint8 [M,C,H,W] in channels_last order, each side `crop_padding` larger than the image; index: int64
+        [B], which of them; labels: int64 [B]; drawn: the epoch's random numbers.
+        """
+        images = crop_flip(source, index, drawn.offsets[at], drawn.flips[at], self.image_size)
+        return self.finish(images, labels, drawn, at, batch)
+
+    def finish(self, images: Tensor, labels: Tensor, drawn: Drawn, at: slice, batch: int) -> Batch:
+        """Return the batch of images uint8 [B,C,S,S] that are cropped and flipped already."""
+        rows = [tuple(tensor[at] for tensor in tensors) for tensors in drawn.steps]
+        for step, row in zip(self.steps, rows, strict=True):
+            if step.stage == "pixels":
+                images = step(images, *row)
+        values = normalise(images, self.mean, self.std)
+        for step, row in zip(self.steps, rows, strict=True):
+            if step.stage == "values":
+                values = step(values, *row)
+        targets = self.targets[labels]
+        if self.mixes:
+            choice = drawn.choices[batch]
+            row = tuple(tensor[batch] for tensor in drawn.mixes[choice])
+            values, targets = self.mixes[choice](values, targets, *row)
+        return Batch(values, targets, labels)
