@@ -1,6 +1,7 @@
 """A configuration's mistakes, a line each: `place: key: what is wrong, what was expected, the nearest right thing`."""
 
 import re
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -8,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from pictorch.config.errors import OptionError, UserError, nearest
 from pictorch.config.keywords import LIMITS, describe, limit_text, show
-from pictorch.config.schema import Config
+from pictorch.config.schema import Config, Model
 
 Origins = dict[str, str]  # dotted key -> the place it was written: "file:line" or "command line"
 
@@ -116,13 +117,14 @@ def near_key(key: str, tree: dict[str, Any]) -> str:
     return nearest(leaf, beside or list(Config.model_fields))
 
 
+@cache
 def known_keys() -> dict[str, Any]:
     """Return {dotted key: annotation} of the whole schema, all members of a union together."""
     keys: dict[str, Any] = {}
 
     def walk(model: type[BaseModel], prefix: str) -> None:
         for name, field in model.model_fields.items():
-            members = [m for m in (field.annotation, *get_args(field.annotation)) if is_block(m)]
+            members = blocks_of(field.annotation)
             for member in members:
                 walk(member, f"{prefix}{name}.")
             if not members:
@@ -132,13 +134,17 @@ def known_keys() -> dict[str, Any]:
     return keys
 
 
+@cache
 def known_blocks() -> set[str]:
     """Return the dotted keys of the schema that hold further keys."""
     return {key.rsplit(".", n)[0] for key in known_keys() for n in range(1, key.count(".") + 1)}
 
 
-def is_block(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def blocks_of(annotation: Any) -> list[type[BaseModel]]:
+    """Return the blocks that an annotation allows, however deep in unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [block for inner in get_args(annotation) for block in blocks_of(inner)]
 
 
 def locate(error: OptionError, block: str, origins: Origins) -> ConfigError:
@@ -154,9 +160,9 @@ def locate(error: OptionError, block: str, origins: Origins) -> ConfigError:
 def block_keys(block: str, name: str) -> set[str]:
     """Return the keys that `block` can have under `name`; of a model the name only, as options are the family's own."""
     if block == "model":
-        return {"name"}
-    members = get_args(Config.model_fields[block].annotation) or (Config.model_fields[block].annotation,)
+        return set(Model.model_fields)
+    members = blocks_of(Config.model_fields[block].annotation)
     for member in members:
-        if member is not None and member.model_fields["name"].default == name:
+        if member.model_fields["name"].default == name:
             return set(member.model_fields)
-    return {key for member in members if member is not None for key in member.model_fields}
+    return {key for member in members for key in member.model_fields}

@@ -10,13 +10,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from pictorch.config import recipes
+from pictorch.config.contradictions import contradictions
 from pictorch.config.errors import nearest
-from pictorch.config.explain import ConfigError, Origins, block_keys, explain_all, known_blocks, place_of
+from pictorch.config.explain import ConfigError, Origins, block_keys, explain_all, known_blocks, known_keys
 from pictorch.config.files import Layer, absolute, parse, read_yaml, shown
 from pictorch.config.keywords import show
-from pictorch.config.schema import MOST_EPOCHS, Config, Multistep, Train
+from pictorch.config.schema import MOST_EPOCHS, Config, Train
 
 COMMAND_LINE = "command line"
+SCALED = (
+    ("schedule", "milestones_epochs"),
+    ("schedule", "warmup_epochs"),
+    ("schedule", "first_cycle_epochs"),
+    ("swa", "start_epochs"),
+)
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+){0,9}")
 
 
@@ -51,11 +58,12 @@ def load(
     for layer in (*read_chain(path), parse_overrides([overrides] if isinstance(overrides, str) else overrides)):
         merge(below, layer, notes)
     tree, origins = below
-    if isinstance(tree.get("schedule"), dict):
-        tree["schedule"].setdefault("name", Config().schedule.name)
+    for block in ("loss", "optim", "schedule"):
+        if isinstance(tree.get(block), dict):
+            tree[block].setdefault("name", getattr(Config(), block).name)
     config, mistakes, sound = validate(tree, origins)
     loaded = Loaded(config, origins, tuple(notes), path.stem if isinstance(source, Path) else source)
-    mistakes += contradictions(loaded, sound)
+    mistakes += contradictions(config, origins, sound)
     if check:
         mistakes += check(loaded, sound)
     if mistakes:
@@ -74,7 +82,7 @@ def read_chain(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
     if path in seen:
         circle = " -> ".join(shown(p) for p in (*seen, path))
         raise ConfigError(f"{shown(path)}: extends: the files extend each other in a circle: {circle}")
-    layer = read_yaml(path)
+    layer = name_blocks(read_yaml(path))
     parent = layer.tree.pop("extends", None)
     place = layer.origins.pop("extends", shown(path))
     if parent is None:
@@ -126,7 +134,7 @@ def override(key: str, text: str) -> Layer:
         origins[key] = COMMAND_LINE
         key, _, leaf = key.rpartition(".")
         tree = {leaf: tree}
-    return Layer(tree, origins)
+    return name_blocks(Layer(tree, origins))
 
 
 def merge(below: Layer, above: Layer, notes: list[str]) -> None:
@@ -135,13 +143,29 @@ def merge(below: Layer, above: Layer, notes: list[str]) -> None:
     A block whose `name` changes drops the options that the old name had; a run whose `train.epochs` changes has its
     schedule scaled. Both are said in `notes`.
     """
-    for block in ("model", "optim", "schedule"):
+    for block in ("model", "loss", "optim", "schedule"):
         drop_foreign_options(below, block, above, notes)
     old = epochs_of(below.tree)
     lay_over(below, above)
     new = epochs_of(below.tree)
     if old and new and old != new:
-        scale_schedule(below.tree.get("schedule"), old, new, above, notes)
+        scale_epochs(below.tree, old, new, above, notes)
+
+
+def name_blocks(layer: Layer) -> Layer:
+    """Return the layer with {name: text} for a text where a block with a name belongs.
+
+    So `optim: adam` and `augment.policy=randaugment` are enough where no option is given.
+    """
+    for key in [key for key in known_blocks() if f"{key}.name" in known_keys()]:
+        *path, leaf = key.split(".")
+        block: Any = layer.tree
+        for part in path:
+            block = block.get(part) if isinstance(block, dict) else None
+        if isinstance(block, dict) and isinstance(block.get(leaf), str):
+            block[leaf] = {"name": block[leaf]}
+            layer.origins[f"{key}.name"] = layer.origins.get(key, COMMAND_LINE)
+    return layer
 
 
 def epochs_of(tree: dict[str, Any]) -> int | None:
@@ -184,6 +208,8 @@ def drop_foreign_options(lower: Layer, block: str, layer: Layer, notes: list[str
     if name == below.get("name") or not isinstance(name, str) or not name:
         return
     kept = block_keys(block, name)
+    if block == "optim" and kept < block_keys(block, "") and {name, below.get("name")} - {"sgd", "sam"}:
+        kept -= {"lr", "weight_decay"}  # what suits one optimiser is off by orders of magnitude in another
     dropped = [key for key in below if key not in kept]
     for key in dropped:
         del below[key]
@@ -195,54 +221,21 @@ def drop_foreign_options(lower: Layer, block: str, layer: Layer, notes: list[str
         notes.append(f"{place}: {block}.name is now {name!r}, so {listed} of the recipe no longer apply")
 
 
-def scale_schedule(schedule: Any, old: int, new: int, layer: Layer, notes: list[str]) -> None:
-    """Stretch what the schedule counts in epochs from `old` to `new`, but for what `layer` gives itself."""
-    if not isinstance(schedule, dict) or schedule.get("scale") is False:
-        return
-    for key in ("milestones_epochs", "warmup_epochs"):
-        given = schedule.get(key)
+def scale_epochs(tree: dict[str, Any], old: int, new: int, layer: Layer, notes: list[str]) -> None:
+    """Stretch what the schedule and SWA count in epochs from `old` to `new`, but for what `layer` gives itself."""
+    for block, leaf in SCALED:
+        values = tree.get(block)
+        if not isinstance(values, dict) or values.get("scale") is False:
+            continue
+        given = values.get(leaf)
         numbers = given if isinstance(given, tuple) else (given,)
-        if f"schedule.{key}" in layer.origins or not all(type(n) in (int, float) and n > 0 for n in numbers):
+        if f"{block}.{leaf}" in layer.origins or not all(type(n) in (int, float) and n > 0 for n in numbers):
             continue
         scaled = tuple(n * new / old for n in numbers)
-        schedule[key] = scaled if isinstance(given, tuple) else scaled[0]
+        values[leaf] = scaled if isinstance(given, tuple) else scaled[0]
         was, now = (", ".join(f"{n:g}" for n in ns) for ns in (numbers, scaled))
-        notes.append(f"schedule.{key}: {was} became {now} with train.epochs (schedule.scale=false keeps it)")
-
-
-def contradictions(loaded: Loaded, sound: Collection[str]) -> list[str]:
-    """Return the mistakes of values that are each valid but do not go together, as far as their blocks are `sound`."""
-    config = loaded.config
-    schedule, epochs = config.schedule, config.train.epochs
-    found: list[tuple[tuple[str, ...], str]] = []
-    if config.train.select == "best-val" and not config.data.val_fraction:
-        text = "best-val needs a validation part: set data.val_fraction, for example 0.1"
-        found.append((("train.select", "data.val_fraction"), text))
-    if config.optim.nesterov and not config.optim.momentum:
-        text = "Nesterov's momentum needs optim.momentum above 0; set it, or optim.nesterov=false"
-        found.append((("optim.nesterov", "optim.momentum"), text))
-    if schedule.warmup_epochs > epochs:
-        text = f"{schedule.warmup_epochs:g} epochs of warm-up do not fit into train.epochs={epochs}"
-        found.append((("schedule.warmup_epochs", "train.epochs"), text))
-    if isinstance(schedule, Multistep):
-        milestones = schedule.milestones_epochs
-        if list(milestones) != sorted(set(milestones)):
-            listed = ", ".join(f"{m:g}" for m in milestones)
-            found.append((("schedule.milestones_epochs",), f"expected rising epochs, got [{listed}]"))
-        elif milestones[-1] >= epochs:
-            text = f"the milestone {milestones[-1]:g} is never reached with train.epochs={epochs}"
-            found.append((("schedule.milestones_epochs", "train.epochs"), text))
-    return [
-        f"{place_of(key, loaded.origins)}{key}: {text}"
-        for keys, text in found
-        if all(key.partition(".")[0] in sound for key in keys)
-        for key in [to_blame(keys, loaded.origins)]
-    ]
-
-
-def to_blame(keys: Sequence[str], origins: Origins) -> str:
-    """Return which of keys that contradict each other to name: one of the command line, else one that is written."""
-    return min(keys, key=lambda key: (origins.get(key) != COMMAND_LINE, key not in origins))
+        keeps = " (schedule.scale=false keeps it)" if block == "schedule" else ""
+        notes.append(f"{block}.{leaf}: {was} became {now} with train.epochs{keeps}")
 
 
 def validate(tree: dict[str, Any], origins: Origins) -> tuple[Config, list[str], set[str]]:

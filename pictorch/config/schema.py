@@ -21,6 +21,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Epochs = Annotated[float, Field(ge=0, le=MOST_EPOCHS)]
 Name = Annotated[str, Field(min_length=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
+Betas = tuple[Momentum, Momentum]
 
 
 class Block(BaseModel):
@@ -29,23 +30,46 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Range = tuple[Positive, Positive]  # lowest and highest
+
+
 class Data(Block):
-    """The images: `name` of the set, `dir` it lies under, the part held out for validation, the fraction used."""
+    """The images: `name` of the set or path of a folder, where it lies, what is held out, how much of it is used.
+
+    `image_size`, `channels`, `mean` and `std` are those of a known set unless given; `normalise` says whether the mean
+    is subtracted per channel or pixel by pixel.
+    """
 
     name: Name = "digits"
     dir: Name | None = None
+    image_size: Pixels | None = None
+    channels: Literal[1, 3] | None = None
+    mean: tuple[Fraction, ...] | None = None
+    std: tuple[Positive, ...] | None = None
+    normalise: Literal["channel", "pixel"] = "channel"
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     split_seed: Seed = 0
+    stratified: bool = True
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     drop_last: bool = True
+    resident: bool | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=0, le=1024)] | Literal["auto"] = "auto"
 
 
 class Model(BaseModel):
-    """The network: a family or named variant, and that family's options as further keys (`model.depth=110`)."""
+    """The network: a family or named variant, and that family's options as further keys (`model.depth=110`).
+
+    `init_from` is a run directory or a file of weights to start from.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, protected_namespaces=())
 
     name: Name = "resnet_preact_20"
+    init_from: Name | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -54,34 +78,275 @@ class Model(BaseModel):
 
 
 class Crop(Block):
-    """Random crop of the image's own size out of the image padded by `padding` pixels of zeros on each side."""
+    """Random crop of the image's own size out of the image padded by `padding` pixels on each side.
+
+    The padding is black ("constant") or the image mirrored ("reflect", as in WRN's program).
+    """
 
     padding: Pixels = 4
+    mode: Literal["constant", "reflect"] = "constant"
+
+
+class ResizedCrop(Block):
+    """Random part of the image, of this share of its area and this width divided by height, resized."""
+
+    area: Range = (0.08, 1.0)
+    aspect: Range = (3 / 4, 4 / 3)
+
+
+class Rotate(Block):
+    """Rotation by a uniform angle of at most `degrees` either way; corners become black."""
+
+    degrees: Annotated[float, Field(gt=0, le=180)] = 15.0
+
+
+class Jitter(Block):
+    """Random brightness, contrast and saturation (factors in 1 +- the value) and hue (a turn of at most the value)."""
+
+    brightness: NotNegative = 0.0
+    contrast: NotNegative = 0.0
+    saturation: NotNegative = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
+class AutoAugment(Block):
+    """The sub-policies that AutoAugment found on this data set."""
+
+    name: Literal["autoaugment"] = "autoaugment"
+    policy: Literal["cifar10", "imagenet", "svhn"] = "cifar10"
+
+
+class RandAugment(Block):
+    """`num_ops` random operations of one magnitude."""
+
+    name: Literal["randaugment"] = "randaugment"
+    num_ops: Annotated[int, Field(gt=0, le=100)] = 2
+    magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+
+
+class TrivialAugment(Block):
+    """One random operation of a random magnitude."""
+
+    name: Literal["trivialaugment"] = "trivialaugment"
+    wide: bool = True
+
+
+class AugMix(Block):
+    """A mixture of chains of operations; with `consistency` the loss compares two of them with the image itself."""
+
+    name: Literal["augmix"] = "augmix"
+    severity: Annotated[int, Field(gt=0, le=10)] = 3
+    width: Annotated[int, Field(gt=0, le=16)] = 3
+    depth: Annotated[int, Field(ge=-1, le=16)] = -1
+    alpha: Positive = 1.0
+    consistency: bool = False
+
+
+class Cutout(Block):
+    """A square of the mean colour, with its centre anywhere or (`inside`) wholly in the image."""
+
+    size: Pixels = 16
+    prob: Fraction = 1.0
+    inside: bool = False
+
+
+class DualCutout(Cutout):
+    """Two independent cutouts of each image; the loss compares the two answers with weight `alpha`."""
+
+    alpha: NotNegative = 0.1
+
+
+class RandomErasing(Block):
+    """A rectangle of random area and aspect, filled with random pixels, the mean, or one random value."""
+
+    prob: Fraction = 0.5
+    area: Range = (0.02, 0.4)
+    min_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3
+    max_attempt: Annotated[int, Field(gt=0, le=1000)] = 20
+    fill: Literal["pixel", "mean", "one"] = "pixel"
+    aspect: Literal["uniform", "log-uniform"] = "uniform"
+    program: Literal["seed1", "authors"] = "seed1"
+
+
+class Mixup(Block):
+    """Each image and target mixed with another of its batch by one share drawn from Beta(alpha, alpha)."""
+
+    alpha: NotNegative = 1.0
+    prob: Fraction = 1.0
+
+
+class CutMix(Mixup):
+    """A rectangle of another image of the batch pasted in; the targets' shares are those of the pixels."""
+
+    prob: Fraction = 0.5
+
+
+class Ricap(Block):
+    """Patches of four images of the batch side by side; boundaries from Beta(beta, beta)."""
+
+    beta: Positive = 0.3
+
+
+class ResizeMix(Block):
+    """Another whole image of the batch, made smaller by a factor in `scale`, pasted in."""
+
+    scale: Range = (0.1, 0.8)
+    prob: Fraction = 1.0
+
+
+Policy = Annotated[AutoAugment | RandAugment | TrivialAugment | AugMix, Field(discriminator="name")]
 
 
 class Augment(Block):
-    """What training images go through; evaluation images never do."""
+    """What training images go through, in this order; evaluation images never do.
+
+    Of several mixes (mixup, cutmix, ricap, resizemix) each batch gets one, drawn with equal chances.
+    """
 
     crop: Crop | None = None
-    flip: bool = False
+    resized_crop: ResizedCrop | None = None
+    flip: bool | Literal["alternating"] = False
+    rotate: Rotate | None = None
+    jitter: Jitter | None = None
+    policy: Policy | None = None
+    cutout: Cutout | None = None
+    random_erasing: RandomErasing | None = None
+    dual_cutout: DualCutout | None = None
+    mixup: Mixup | None = None
+    cutmix: CutMix | None = None
+    ricap: Ricap | None = None
+    resizemix: ResizeMix | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class SGD(Block):
-    """Stochastic gradient descent; the decay acts on every parameter unless `decay_norm_and_bias` is false."""
+class CrossEntropy(Block):
+    """Cross-entropy against the target distribution."""
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+
+
+class BCE(Block):
+    """Binary cross-entropy of each class on its own."""
+
+    name: Literal["bce"] = "bce"
+
+
+class Focal(Block):
+    """Cross-entropy in which sure answers count less, by the power `gamma`."""
+
+    name: Literal["focal"] = "focal"
+    gamma: NotNegative = 2.0
+    alpha: Annotated[float, Field(gt=0)] | None = None
+
+
+class Optimiser(Block):
+    """What every optimiser has.
+
+    The decay acts on every parameter unless `decay_norm_and_bias` is false. Gradients are clipped to the norm
+    `clip_norm`; `accumulate` computes them in as many parts of the batch, one after the other. `freeze` names modules
+    (with * and ?) that do not move; "backbone" is everything but the head, whose rate is `lr_head_factor` times `lr`.
+    """
+
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    weight_decay: NotNegative = 1e-4
+    decay_norm_and_bias: bool = True
+    clip_norm: Positive | None = None
+    accumulate: Annotated[int, Field(gt=0, le=10_000)] = 1
+    freeze: tuple[Name, ...] | None = None
+    lr_head_factor: Positive = 1.0
+
+
+class SGD(Optimiser):
+    """Stochastic gradient descent."""
 
     name: Literal["sgd"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.1
     momentum: Momentum = 0.9
     nesterov: bool = True
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    decay_norm_and_bias: bool = True
+
+
+class Adam(Optimiser):
+    """Adam; the decay is added to the gradient."""
+
+    name: Literal["adam"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    betas: Betas = (0.9, 0.999)
+    eps: Positive = 1e-8
+
+
+class AdamW(Adam):
+    """Adam with decoupled decay."""
+
+    name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
+    weight_decay: NotNegative = 0.05
+
+
+class AdaBound(Optimiser):
+    """Adam whose steps approach SGD's of rate `final_lr`."""
+
+    name: Literal["adabound"] = "adabound"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    betas: Betas = (0.9, 0.999)
+    final_lr: Positive = 0.1
+    gamma: Positive = 1e-3
+
+
+class AdaBoundW(AdaBound):
+    """AdaBound with decoupled decay."""
+
+    name: Literal["adaboundw"] = "adaboundw"  # type: ignore[assignment]
+
+
+class LARS(Optimiser):
+    """SGD with momentum whose steps are scaled by each layer's norm of weights over norm of gradients."""
+
+    name: Literal["lars"] = "lars"
+    momentum: Momentum = 0.9
+    trust_coefficient: Positive = 0.001
+
+
+class LAMB(Optimiser):
+    """Adam whose steps are scaled by each layer's norm of weights over norm of the step."""
+
+    name: Literal["lamb"] = "lamb"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    betas: Betas = (0.9, 0.999)
+    eps: Positive = 1e-6
+
+
+class Lion(Optimiser):
+    """Steps of one size by the sign of a momentum."""
+
+    name: Literal["lion"] = "lion"
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    betas: Betas = (0.9, 0.99)
+
+
+class Muon(Optimiser):
+    """Orthogonalised momentum for the matrices and kernels, another optimiser for the rest."""
+
+    name: Literal["muon"] = "muon"
+    lr: Annotated[float, Field(gt=0)] = 0.02
+    momentum: Momentum = 0.95
+    nesterov: bool = True
+
+
+class SAM(SGD):
+    """SGD by the gradients at the worst point within `rho` of the weights: two passes a step."""
+
+    name: Literal["sam"] = "sam"  # type: ignore[assignment]
+    rho: Positive = 0.05
+    adaptive: bool = False
 
 
 class Schedule(Block):
-    """What every schedule has: a linear warm-up, its granularity, and whether it follows a changed `train.epochs`."""
+    """What every schedule has: a warm-up, its granularity, and whether it follows a changed `train.epochs`."""
 
     warmup_epochs: Epochs = 0.0
+    warmup: Literal["linear", "exponential"] = "linear"
+    warmup_start_factor: Fraction | None = None
+    warmup_exponent: Positive = 4.0
     per: Literal["step", "epoch"] = "step"
+    position: Literal["before", "after"] = "before"
     scale: bool = True
 
 
@@ -89,6 +354,13 @@ class Constant(Schedule):
     """The learning rate stays."""
 
     name: Literal["constant"] = "constant"
+
+
+class Linear(Schedule):
+    """A straight line down to `final_factor`."""
+
+    name: Literal["linear"] = "linear"
+    final_factor: Fraction = 0.0
 
 
 class Multistep(Schedule):
@@ -103,7 +375,55 @@ class Cosine(Schedule):
     """Half a cosine from 1 down to `final_factor` over what the warm-up leaves of the run."""
 
     name: Literal["cosine"] = "cosine"
-    final_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    final_factor: Fraction = 0.0
+
+
+class SGDR(Schedule):
+    """Half cosines one after another, each `cycle_factor` times as long as the one before."""
+
+    name: Literal["sgdr"] = "sgdr"
+    first_cycle_epochs: Positive = 10.0
+    cycle_factor: Annotated[float, Field(ge=1)] = 1.0
+    final_factor: Fraction = 0.0
+
+
+class OneCycle(Schedule):
+    """Up from `start_factor` to 1 at `peak` of the run, then down to `final_factor`."""
+
+    name: Literal["one_cycle"] = "one_cycle"
+    peak: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    start_factor: Fraction = 0.04
+    final_factor: Fraction = 0.0
+    shape: Literal["linear", "cosine"] = "cosine"
+
+
+class Polynomial(Schedule):
+    """A power of what is left of the run, down to `final_factor`."""
+
+    name: Literal["polynomial"] = "polynomial"
+    power: Positive = 2.0
+    final_factor: Fraction = 0.0
+
+
+class Exponential(Schedule):
+    """Multiplied by `gamma` each epoch."""
+
+    name: Literal["exponential"] = "exponential"
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+
+class EMA(Block):
+    """An exponential moving average of the weights, which is what is evaluated and kept."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    warmup: bool = True
+
+
+class SWA(Block):
+    """The plain average of the weights at the ends of the epochs from `start_epochs` on, with its own BN statistics."""
+
+    start_epochs: Epochs
+    lr_factor: Positive | None = None
 
 
 class Train(Block):
@@ -112,6 +432,7 @@ class Train(Block):
     epochs: EpochCount = 30
     max_steps: StepCount | None = None
     batch_size: BatchSize = 128
+    ghost_batches: Annotated[int, Field(gt=0, le=10_000)] = 1
     seed: Seed = 1
     device: str = "auto"
     threads: Threads | Literal["auto"] = "auto"
@@ -119,6 +440,7 @@ class Train(Block):
     compile: bool = False
     deterministic: bool = False
     select: Literal["last", "best-val"] = "last"
+    patience_epochs: EpochCount | None = None
     eval_every_epochs: EpochCount = 1
     save_every_epochs: EpochCount = 1
 
@@ -135,8 +457,16 @@ class Config(Block):
     data: Data = Data()
     model: Model = Model()
     augment: Augment = Augment()
-    optim: SGD = SGD()
-    schedule: Annotated[Constant | Multistep | Cosine, Field(discriminator="name")] = Cosine()
+    loss: Annotated[CrossEntropy | BCE | Focal, Field(discriminator="name")] = CrossEntropy()
+    optim: Annotated[
+        SGD | Adam | AdamW | AdaBound | AdaBoundW | LARS | LAMB | Lion | Muon | SAM, Field(discriminator="name")
+    ] = SGD()
+    schedule: Annotated[
+        Constant | Linear | Multistep | Cosine | SGDR | OneCycle | Polynomial | Exponential,
+        Field(discriminator="name"),
+    ] = Cosine()
+    ema: EMA | None = None
+    swa: SWA | None = None
     train: Train = Train()
     track: Track = Track()
 
@@ -145,6 +475,8 @@ class Config(Block):
 EXECUTION_KEYS = frozenset(
     {
         "data.dir",
+        "data.resident",
+        "data.workers",
         "train.seed",
         "train.device",
         "train.threads",

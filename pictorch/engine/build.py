@@ -155,11 +155,13 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
         some = train.select(torch.arange(min(WHITENING_IMAGES, len(train))))
         batches = evaluation_loader(dataset.spec, some, device).epoch(0)
         whiten(torch.cat([batch.images for batch in batches]))
-    optimizer = optim.create(model, **config.optim.model_dump())
+    optimizer = optim.create(
+        model, **config.optim.model_dump(exclude={"clip_norm", "accumulate", "freeze", "lr_head_factor"})
+    )
     schedule = schedules.create(
         epochs=config.train.epochs,
         steps_per_epoch=len(train_loader),
-        **config.schedule.model_dump(exclude={"scale"}),
+        **config.schedule.model_dump(exclude={"scale", "warmup", "warmup_start_factor", "warmup_exponent", "position"}),
     )
     return Job(
         config=config,
