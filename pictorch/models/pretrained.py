@@ -15,26 +15,40 @@ from torch import Tensor, nn
 from pictorch.config import UserError
 
 
+def in_order(model: nn.Module, state: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Return (our key, key of `state`) by the order of the layers, as far as both go.
+
+    The counters of batches that norms have seen are left out, as old files lack them.
+    """
+    ours, theirs = counted(model.state_dict()), counted(state)
+    if "encoder.pos_embedding" in theirs:  # torchvision's ViT has it behind the patches' convolution
+        theirs.insert(1, theirs.pop(theirs.index("encoder.pos_embedding")))
+    return list(zip(ours, theirs, strict=False))
+
+
+def counted(state: Mapping[str, Tensor]) -> list[str]:
+    return [key for key in state if not key.endswith("num_batches_tracked")]
+
+
 def key_map(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
     """Return {our key: key of `state`} for all of the network's parameters and running statistics, in order.
 
-    The counters of batches that norms have seen are left out, as old files lack them. Raises UserError naming the
-    first tensor that the other network does not have in this place.
+    Raises UserError naming the first tensor that the other network does not have in this place.
     """
-    ours = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
-    theirs = [key for key in state if not key.endswith("num_batches_tracked")]
-    if "encoder.pos_embedding" in theirs:  # torchvision's ViT has it behind the patches' convolution
-        theirs.insert(1, theirs.pop(theirs.index("encoder.pos_embedding")))
-    shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    for our, their in zip(ours, theirs, strict=False):
+    own = model.state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in own.items()}
+    pairs = in_order(model, state)
+    for our, their in pairs:
         if shapes[our] != tuple(state[their].shape):
             raise UserError(
                 f"these weights are of another network: {their} has shape {tuple(state[their].shape)} "
                 f"where {our} has {shapes[our]}"
             )
-    if len(ours) != len(theirs):
-        raise UserError(f"these weights are of another network: {len(theirs)} tensors, ours has {len(ours)}")
-    return dict(zip(ours, theirs, strict=True))
+    if not len(counted(own)) == len(counted(state)) == len(pairs):
+        raise UserError(
+            f"these weights are of another network: {len(counted(state))} tensors, ours has {len(counted(own))}"
+        )
+    return dict(pairs)
 
 
 def load(model: nn.Module, state: Mapping[str, Tensor]) -> None:
