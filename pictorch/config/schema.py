@@ -37,39 +37,49 @@ Range = tuple[Positive, Positive]  # lowest and highest
 
 
 class Data(Block):
-    """The images: `name` of the set or path of a folder, where it lies, what is held out, how much of it is used.
-
-    `image_size`, `channels`, `mean` and `std` are those of a known set unless given; `normalise` says whether the mean
-    is subtracted per channel or pixel by pixel.
-    """
+    """The images: which, where they lie, what is held out, how much of them is used."""
 
     name: Name = "digits"
+    """`pictorch data` lists the known ones; a path is a folder of images, or of .tar shards"""
     dir: Name | None = None
+    """Where the data sets lie: else $PICTORCH_DATA, else ~/.cache/pictorch/data"""
     image_size: Pixels | None = None
+    """Pixels of a folder's images for the network (224 unless given); a known set has its own"""
     channels: Literal[1, 3] | None = None
+    """Grey (1) or colour (3) for a folder's images (3 unless given)"""
     mean: tuple[Fraction, ...] | None = None
+    """Of images in [0, 1], per channel; a known set has its own, a folder ImageNet's"""
     std: tuple[Positive, ...] | None = None
+    """As `data.mean`"""
     normalise: Literal["channel", "pixel"] = "channel"
+    """Subtract the mean of each channel, or the mean image of the training part pixel by pixel"""
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the training images held out for validation"""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Part of a single folder of classes held out for the test (0.2 unless given)"""
     split_seed: Seed = 0
+    """Decides which images those are, whatever `train.seed`"""
     stratified: bool = True
+    """Hold out the same share of each class"""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of the training images that is used, for quick looks"""
     drop_last: bool = True
+    """Leave out an epoch's last, smaller batch"""
     resident: bool | Literal["auto"] = "auto"
+    """Keep the images in the device's memory; auto: where they fit"""
     workers: Annotated[int, Field(ge=0, le=1024)] | Literal["auto"] = "auto"
+    """Threads that read images which are not resident; auto: one a CPU core"""
 
 
 class Model(BaseModel):
-    """The network: a family or named variant, and that family's options as further keys (`model.depth=110`).
-
-    `init_from` is a run directory or a file of weights to start from.
-    """
+    """The network: a family or named variant, and that family's options as further keys (`model.depth=110`)."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, protected_namespaces=())
 
     name: Name = "resnet_preact_20"
+    """`pictorch models` lists them; the network's options are further keys: `model.depth=110`"""
     init_from: Name | None = None
+    """A run directory or a file of weights to start from; what does not fit is named and stays as drawn"""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -85,6 +95,7 @@ class Crop(Block):
 
     padding: Pixels = 4
     mode: Literal["constant", "reflect"] = "constant"
+    """Pad with black, or with the image mirrored"""
 
 
 class ResizedCrop(Block):
@@ -206,6 +217,7 @@ class Augment(Block):
     crop: Crop | None = None
     resized_crop: ResizedCrop | None = None
     flip: bool | Literal["alternating"] = False
+    """Mirror every second image at random, or (alternating) each image in every second epoch"""
     rotate: Rotate | None = None
     jitter: Jitter | None = None
     policy: Policy | None = None
@@ -217,6 +229,7 @@ class Augment(Block):
     ricap: Ricap | None = None
     resizemix: ResizeMix | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all classes"""
 
 
 class CrossEntropy(Block):
@@ -240,20 +253,21 @@ class Focal(Block):
 
 
 class Optimiser(Block):
-    """What every optimiser has.
-
-    The decay acts on every parameter unless `decay_norm_and_bias` is false. Gradients are clipped to the norm
-    `clip_norm`; `accumulate` computes them in as many parts of the batch, one after the other. `freeze` names modules
-    (with * and ?) that do not move; "backbone" is everything but the head, whose rate is `lr_head_factor` times `lr`.
-    """
+    """What every optimiser has."""
 
     lr: Annotated[float, Field(gt=0)] = 0.1
+    """Learning rate, for the global batch"""
     weight_decay: NotNegative = 1e-4
     decay_norm_and_bias: bool = True
+    """Decay every parameter, as the papers' programs do; else weights of layers only"""
     clip_norm: Positive | None = None
+    """Clip the gradient of the whole batch to this norm"""
     accumulate: Annotated[int, Field(gt=0, le=10_000)] = 1
+    """Compute the gradient in so many parts of the batch, one after the other"""
     freeze: tuple[Name, ...] | None = None
+    """Modules, with * and ?, that do not move; backbone is all but the last layer"""
     lr_head_factor: Positive = 1.0
+    """The last layer's learning rate is so many times `lr`"""
 
 
 class SGD(Optimiser):
@@ -342,12 +356,18 @@ class Schedule(Block):
     """What every schedule has: a warm-up, its granularity, and whether it follows a changed `train.epochs`."""
 
     warmup_epochs: Epochs = 0.0
+    """Inside `train.epochs`"""
     warmup: Literal["linear", "exponential"] = "linear"
     warmup_start_factor: Fraction | None = None
+    """Where the warm-up begins; null: at one n-th for n steps or epochs"""
     warmup_exponent: Positive = 4.0
+    """Of the exponential warm-up"""
     per: Literal["step", "epoch"] = "step"
+    """How often the rate changes"""
     position: Literal["before", "after"] = "before"
+    """Whether an update has the rate of the position before or after it"""
     scale: bool = True
+    """Follow a changed `train.epochs`"""
 
 
 class Constant(Schedule):
@@ -416,14 +436,18 @@ class EMA(Block):
     """An exponential moving average of the weights, which is what is evaluated and kept."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Share of the average that each update leaves"""
     warmup: bool = True
+    """Begin with a smaller decay, so that the first weights are forgotten"""
 
 
 class SWA(Block):
     """The plain average of the weights at the ends of the epochs from `start_epochs` on, with its own BN statistics."""
 
     start_epochs: Epochs
+    """From this epoch on"""
     lr_factor: Positive | None = None
+    """A constant learning rate from there on, so many times `optim.lr`"""
 
 
 class Train(Block):
@@ -431,16 +455,27 @@ class Train(Block):
 
     epochs: EpochCount = 30
     max_steps: StepCount | None = None
+    """Stop after so many updates; the run is then marked incomplete"""
     batch_size: BatchSize = 128
+    """Images of an update, over all processes"""
     ghost_batches: Annotated[int, Field(gt=0, le=10_000)] = 1
+    """Batch norm sees so many equal parts of the batch, each on its own"""
     seed: Seed = 1
+    """Decides initial weights, order and augmentation"""
     device: str = "auto"
+    """auto: CUDA where there is one"""
     threads: Threads | Literal["auto"] = "auto"
+    """CPU threads; auto: torch's own choice, one for small steps ([log.md](log.md))"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the hardware multiplies it"""
     compile: bool = False
+    """`torch.compile`; a dry run measures what it gives"""
     deterministic: bool = False
+    """Only deterministic kernels: bitwise resume on a GPU, too"""
     select: Literal["last", "best-val"] = "last"
+    """Whose weights are tested and kept: the test set never chooses"""
     patience_epochs: EpochCount | None = None
+    """Stop when validation has not improved for so many epochs"""
     eval_every_epochs: EpochCount = 1
     save_every_epochs: EpochCount = 1
 
@@ -449,6 +484,7 @@ class Track(Block):
     """Trackers beside metrics.jsonl; "auto" uses TensorBoard where tensorboardX is installed."""
 
     tensorboard: bool | Literal["auto"] = "auto"
+    """auto: where tensorboardX is installed (`pip install "pictorch[tb]"`)"""
 
 
 class Config(Block):
