@@ -6,15 +6,25 @@ The images are uint8 [N,C,H,W] stored pixel by pixel (torch.channels_last); so i
 import torch
 import torch.nn.functional as F
 
+from pictorch.config.errors import UserError
 
-def pad(images: torch.Tensor, padding: int) -> torch.Tensor:
-    """Return `images` with `padding` pixels of zeros on each side, in channels_last order.
 
-    The zeros are put in before normalising, so they are black, as in the program of seed document 1 and in
-    torchvision; the original ResNet code pads normalised images, with the mean colour.
+def pad(images: torch.Tensor, padding: int, mode: str = "constant") -> torch.Tensor:
+    """Return `images` with `padding` pixels on each side, in channels_last order.
+
+    "constant" pads with zeros. They are put in before normalising, so they are black, as in the program of seed
+    document 1 and in torchvision; the original ResNet code pads normalised images, with the mean colour. "reflect"
+    mirrors the image without repeating its edge, as the program of Wide ResNets (arXiv:1605.07146) does. Raises
+    UserError where the image is too small for that.
     """
+    if mode == "reflect" and padding >= min(images.shape[2:]):
+        height, width = images.shape[2:]
+        raise UserError(
+            f"a crop's padding of {padding} pixels cannot mirror images of {height} x {width}: expected at most "
+            f"{min(height, width) - 1}, or the mode 'constant'"
+        )
     # The first change of order makes the padding three times as fast, the last is for images of one pixel alone.
-    padded = F.pad(images.contiguous(memory_format=torch.channels_last), [padding] * 4)
+    padded = F.pad(images.contiguous(memory_format=torch.channels_last), [padding] * 4, mode)
     return padded.contiguous(memory_format=torch.channels_last)
 
 
@@ -26,6 +36,15 @@ def draw_crop_offsets(n: int, padding: int, generator: torch.Generator) -> torch
 def draw_flips(n: int, generator: torch.Generator) -> torch.Tensor:
     """Return bool [n], True with probability one half."""
     return torch.randint(2, (n,), generator=generator).bool()
+
+
+def draw_alternating_flips(images: torch.Tensor, epoch: int, size_of_set: int, draws: torch.Generator) -> torch.Tensor:
+    """Return bool [n]: a random half of the set in epoch 0, and in every other epoch those not in the one before.
+
+    images: int64 [n], the image at each position; draws: must be the same in every epoch. Two epochs show each image
+    both ways ("Alternating flip" of Jordan 2024, arXiv:2404.00498).
+    """
+    return draw_flips(size_of_set, draws)[images] ^ (epoch % 2 == 1)
 
 
 def crop_flip(
