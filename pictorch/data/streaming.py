@@ -151,7 +151,7 @@ class StreamingLoader:
         reads = self.reads(order, start_batch * self.batch_size)
         stop = threading.Event()
         feeder = ThreadPoolExecutor(1, "pictorch-feeder") if self.workers else Inline()
-        # A thread of its own per image leaves none to torch's operations.
+        # The images keep the cores busy; threads of torch's within each image would only get in one another's way.
         pool = (
             ThreadPoolExecutor(self.workers, "pictorch-reader", torch.set_num_threads, (1,))
             if self.workers
@@ -200,8 +200,10 @@ class StreamingLoader:
         """Read one image, bring it to the network's size and put it in its place."""
         try:
             image = read()
+        except UserError:
+            raise
         except (OSError, ValueError) as error:
-            raise error if isinstance(error, UserError) else UserError(explained(error)) from error
+            raise UserError(explained(error)) from error
         assert image.dtype == torch.uint8
         assert len(image) == len(place)
         size = self.pipeline.image_size
