@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pictorch.data import digits, files, read_cifar, read_idx, specs
+from pictorch.data import digits, files, read_cifar, read_idx, read_svhn, specs
 from pictorch.data.checks import Part
 from pictorch.data.files import Content
 from pictorch.data.specs import DatasetSpec
@@ -15,6 +15,7 @@ from pictorch.data.specs import DatasetSpec
 READERS: dict[str, Callable[[Iterable[Content]], dict[str, Part]]] = {
     "cifar": read_cifar.read,
     "idx": read_idx.read,
+    "svhn": read_svhn.read,
     "digits": digits.read,
 }
 SHIPPED = Path(__file__).parent

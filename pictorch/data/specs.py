@@ -3,7 +3,7 @@
 A further data set of a format that has a reader is one more entry here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pictorch.config.errors import UserError, nearest
@@ -11,11 +11,15 @@ from pictorch.config.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Form:
-    """One form a file may have under the data root: relative path, size in bytes, md5; None where not known."""
+    """One form a file may have under the data root: relative path, size in bytes, md5; None where not known.
+
+    `urls` are where it can be downloaded, its author's first; what they have in common is the checksum.
+    """
 
     path: str
     size: int | None
     md5: str | None
+    urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class DatasetSpec:
 
     `mean` and `std` are per channel, of images in [0, 1]; `statistic` says over what. `label_key` is the entry
     of a CIFAR batch that holds the labels. `shipped` sets lie in the package instead of under the data root.
+    `archive` holds the files where they are not downloaded one by one.
     """
 
     name: str
@@ -43,12 +48,13 @@ class DatasetSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     statistic: str
-    format: Literal["cifar", "idx", "digits"]
+    format: Literal["cifar", "idx", "svhn", "digits"]
     files: tuple[File, ...]
     attribution: str
     licence: str
     obtain: str
     label_key: str = "labels"
+    archive: Form | None = None
     shipped: bool = False
 
 
@@ -63,6 +69,7 @@ def idx_files(
     folder: str,
     gz: tuple[tuple[int, str], ...],
     raw_md5s: tuple[str | None, ...],
+    mirrors: tuple[str, ...],
 ) -> tuple[File, ...]:
     """Return the four files of an MNIST-like set: train images and labels, test images and labels.
 
@@ -73,7 +80,8 @@ def idx_files(
     sizes = (16 + 60_000 * 784, 8 + 60_000, 16 + 10_000 * 784, 8 + 10_000)
     for name, size, md5, (gz_size, gz_md5) in zip(names, sizes, raw_md5s, gz, strict=True):
         raw = Form(f"{folder}/{name}-ubyte", size, md5)
-        packed = Form(f"{folder}/{name}-ubyte.gz", gz_size, gz_md5)
+        urls = tuple(f"{mirror}/{name}-ubyte.gz" for mirror in mirrors)
+        packed = Form(f"{folder}/{name}-ubyte.gz", gz_size, gz_md5, urls)
         files.append(
             File(
                 part="train" if name.startswith("train") else "test",
@@ -95,6 +103,16 @@ def cifar_files(folder: str, *batches: tuple[str, int | None, str]) -> tuple[Fil
     )
 
 
+def cifar_archive(name: str, size: int, md5: str) -> Form:
+    mirrors = ("https://www.cs.toronto.edu/~kriz", "https://dataset.bj.bcebos.com/cifar")
+    return Form(name, size, md5, tuple(f"{mirror}/{name}" for mirror in mirrors))
+
+
+def svhn_file(part: Literal["train", "test"], name: str, size: int, md5: str) -> File:
+    urls = tuple(f"{scheme}://ufldl.stanford.edu/housenumbers/{name}" for scheme in ("http", "https"))
+    return File(part=part, holds="images and labels", forms=(Form(f"SVHN/{name}", size, md5, urls),))
+
+
 def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
@@ -103,6 +121,63 @@ OVER_PIXELS = "per-channel mean and standard deviation over all pixels of the tr
 DIGITS = tuple("0123456789")
 KRIZHEVSKY = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
 NO_LICENCE = "none stated by the authors"
+
+CIFAR100 = DatasetSpec(
+    name="cifar100",
+    title="CIFAR-100, fine labels",
+    classes=words(
+        """
+        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel
+        can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur
+        dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion
+        lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree
+        pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea
+        seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table
+        tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman
+        worm
+        """
+    ),
+    in_channels=3,
+    image_size=32,
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    statistic=OVER_PIXELS,
+    format="cifar",
+    files=cifar_files(
+        "cifar-100-python",
+        ("train", 155_249_918, "16019d7e3df5f24257cddd939b257f8d"),
+        ("test", None, "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+    ),
+    attribution=KRIZHEVSKY,
+    licence=NO_LICENCE,
+    obtain="Unpack cifar-100-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html under the data root",
+    label_key="fine_labels",
+    archive=cifar_archive("cifar-100-python.tar.gz", 169_001_437, "eb9058c3a382ffc7106e4002c42a8d85"),
+)
+
+# Nobody here had SVHN's files: the checksums are torchvision's, the sizes the server's, and mean and standard deviation
+# the constants that are in general use, of the training part without the extra images.
+SVHN = DatasetSpec(
+    name="svhn",
+    title="Street View House Numbers, cropped digits",
+    classes=DIGITS,
+    in_channels=3,
+    image_size=32,
+    mean=(0.4377, 0.4438, 0.4728),
+    std=(0.1980, 0.2010, 0.1970),
+    statistic=f"{OVER_PIXELS} without the extra ones, as published",
+    format="svhn",
+    files=(
+        svhn_file("train", "train_32x32.mat", 182_040_794, "e26dedcc434d2e4c54c9b2d4a06d8373"),
+        svhn_file("test", "test_32x32.mat", 64_275_384, "eb5a983be6a315427106f1b164d9cef3"),
+    ),
+    attribution=(
+        "Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu and A. Y. Ng, Reading Digits in Natural Images with "
+        "Unsupervised Feature Learning, 2011, http://ufldl.stanford.edu/housenumbers"
+    ),
+    licence="for non-commercial use (https://huggingface.co/datasets/ufldl-stanford/svhn)",
+    obtain="Put the .mat files of http://ufldl.stanford.edu/housenumbers there",
+)
 
 ALL = (
     DatasetSpec(
@@ -152,37 +227,22 @@ ALL = (
         attribution=KRIZHEVSKY,
         licence=NO_LICENCE,
         obtain="Unpack cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html under the data root",
+        archive=cifar_archive("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a"),
     ),
-    DatasetSpec(
-        name="cifar100",
-        title="CIFAR-100, fine labels",
+    CIFAR100,
+    replace(
+        CIFAR100,
+        name="cifar100_coarse",
+        title="CIFAR-100, its 20 coarse labels",
         classes=words(
             """
-            apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel
-            can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur
-            dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion
-            lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree
-            pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea
-            seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table
-            tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman
-            worm
+            aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
+            household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
+            large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees
+            vehicles_1 vehicles_2
             """
         ),
-        in_channels=3,
-        image_size=32,
-        mean=(0.5071, 0.4865, 0.4409),
-        std=(0.2673, 0.2564, 0.2762),
-        statistic=OVER_PIXELS,
-        format="cifar",
-        files=cifar_files(
-            "cifar-100-python",
-            ("train", 155_249_918, "16019d7e3df5f24257cddd939b257f8d"),
-            ("test", None, "f0ef6b0ae62326f3e7ffdfab6717acfc"),
-        ),
-        attribution=KRIZHEVSKY,
-        licence=NO_LICENCE,
-        obtain="Unpack cifar-100-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html under the data root",
-        label_key="fine_labels",
+        label_key="coarse_labels",
     ),
     DatasetSpec(
         name="mnist",
@@ -207,6 +267,11 @@ ALL = (
                 "a25bea736e30d166cdddb491f175f624",
                 "2646ac647ad5339dbf082846283269ea",
                 "27ae3e4e09519cfbb04c329615203637",
+            ),
+            mirrors=(
+                "https://ossci-datasets.s3.amazonaws.com/mnist",
+                "https://storage.googleapis.com/cvdf-datasets/mnist",
+                "https://dataset.bj.bcebos.com/mnist",
             ),
         ),
         attribution="Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST Database of Handwritten Digits, 1998",
@@ -240,6 +305,11 @@ ALL = (
                 "8181f5470baa50b63fa0f6fddb340f0a",
                 "15d484375f8d13e6eb1aabb0c3f46965",
             ),
+            mirrors=(
+                "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+                "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+                "https://dataset.bj.bcebos.com/fashion_mnist",
+            ),
         ),
         attribution="H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, 2017, https://arxiv.org/abs/1708.07747",
         licence="MIT, Copyright (c) 2017 Zalando SE",
@@ -266,13 +336,28 @@ ALL = (
                 (5_120, "7320c461ea6c1c855c0b718fb2a4b134"),
             ),
             raw_md5s=(None, None, None, None),
+            mirrors=(
+                "https://codh.rois.ac.jp/kmnist/dataset/kmnist",
+                "http://codh.rois.ac.jp/kmnist/dataset/kmnist",
+            ),
         ),
         attribution=(
             "KMNIST Dataset (created by CODH), adapted from Kuzushiji Dataset (created by NIJL and others), "
             "https://doi.org/10.20676/00000341"
         ),
         licence="CC BY-SA 4.0, https://creativecommons.org/licenses/by-sa/4.0/",
-        obtain="Put the .gz files of https://github.com/rois-codh/kmnist there",
+        obtain="Put the .gz files of https://codh.rois.ac.jp/kmnist there",
+    ),
+    SVHN,
+    replace(
+        SVHN,
+        name="svhn_extra",
+        title="Street View House Numbers, cropped digits, training on the 531,131 extra images, too",
+        files=(
+            SVHN.files[0],
+            svhn_file("train", "extra_32x32.mat", 1_329_278_602, "a93ce644f1a588dc4d68dda5feec44a7"),
+            SVHN.files[1],
+        ),
     ),
 )
 SPECS = {spec.name: spec for spec in ALL}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pictorch import data
 from pictorch.config.errors import UserError
 from pictorch.data import files, read_cifar
 from pictorch.data.checks import Part
@@ -79,6 +80,28 @@ def test_the_handmade_python2_batch_is_what_python_reads() -> None:
 def test_cifar100_reads_its_fine_labels(tmp_path: Path) -> None:
     batch = {"data": PIXELS, "coarse_labels": [0] * 7, "fine_labels": [99, 0, 5, 5, 6, 7, 8]}
     assert read(pickle.dumps(batch, 2), tmp_path, find("cifar100")).labels.tolist() == batch["fine_labels"]
+
+
+def test_cifar100_coarse_reads_the_coarse_labels_of_the_same_files(tmp_path: Path) -> None:
+    batch = {"data": PIXELS, "coarse_labels": [19, 0, 5, 5, 6, 7, 8], "fine_labels": [99] * 7}
+    assert read(pickle.dumps(batch, 2), tmp_path, find("cifar100_coarse")).labels.tolist() == batch["coarse_labels"]
+    assert find("cifar100_coarse").files == find("cifar100").files
+
+
+@pytest.mark.real_data
+def test_real_coarse_labels_follow_from_the_fine_ones() -> None:
+    spec, coarse = find("cifar100"), find("cifar100_coarse")
+    file = spec.files[1]
+    path = data.root() / file.forms[0].path
+    if not path.is_file():
+        pytest.skip(f"there is no {path}")
+    labels = [read_cifar.read_batch(files.read(s, file, file.forms[0], path)).labels.tolist() for s in (spec, coarse)]
+    pairs = set(zip(*labels, strict=True))
+    assert len(pairs) == 100
+    names = {spec.classes[a]: coarse.classes[b] for a, b in pairs}
+    assert names["maple_tree"] == "trees"
+    assert names["streetcar"] == "vehicles_2"
+    assert names["worm"] == "non-insect_invertebrates"
 
 
 def test_batches_are_joined_in_order(tmp_path: Path) -> None:
