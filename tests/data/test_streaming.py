@@ -349,6 +349,18 @@ def test_free_memory_is_less_than_there_is() -> None:
     assert free is None or 0 < free < 2**50
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_batches_on_a_gpu_are_those_of_the_cpu(photographs: list[Path]) -> None:
+    options: dict[str, Any] = {"resized_crop": ResizedCrop(), "batch_size": 3}
+    on_gpu = make(photographs, pipeline=pipeline(device="cuda", flip=True, crop_padding=1), **options).epoch(1)
+    on_cpu = make(photographs, pipeline=pipeline(flip=True, crop_padding=1), **options).epoch(1)
+    for ours, theirs in zip(on_gpu, on_cpu, strict=True):
+        assert ours.images.device.type == "cuda"
+        torch.testing.assert_close(ours.images.cpu(), theirs.images)
+        assert torch.equal(ours.labels.cpu(), theirs.labels)
+
+
 @pytest.mark.real_data
 def test_photographs_at_two_sizes_of_workers() -> None:
     paths = sorted((files.root() / "hymenoptera_data" / "val").rglob("*.jpg"))[:16]
