@@ -130,7 +130,8 @@ def boxes(
     fits = (high > 0) & (high <= height[:, None]) & (wide > 0) & (wide <= width[:, None])
     # The first that fits; where none does, argmax says 0, which is then replaced.
     first, found = fits.byte().argmax(1, keepdim=True), fits.any(1)
-    central = torch.stack([height.minimum((width / aspect[0]).round()), width.minimum((height * aspect[1]).round())], 1)
+    tallest, widest = (width.double() / aspect[0]).round(), (height.double() * aspect[1]).round()
+    central = torch.stack([height.minimum(tallest), width.minimum(widest)], 1).clamp_(min=1)
     sides = torch.cat([high.gather(1, first), wide.gather(1, first)], 1).where(found[:, None], central.long())
     room = torch.stack([height, width], 1) - sides
     corners = (uniform[:, -2:] * (room + 1)).long().where(found[:, None], room // 2)
