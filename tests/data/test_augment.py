@@ -1,10 +1,12 @@
 """Every augmentation against a slow loop over single pixels, and the distribution of what is drawn."""
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from pictorch.data.augment import crop_flip, draw_crop_offsets, draw_flips, normalise, pad
+from pictorch.config import UserError
+from pictorch.data.augment import crop_flip, draw_alternating_flips, draw_crop_offsets, draw_flips, normalise, pad
 from pictorch.data.streams import generator
 
 SHAPES = pytest.mark.parametrize("shape", [(6, 3, 8, 8), (5, 1, 7, 7), (1, 3, 4, 4), (4, 5, 6, 6), (3, 2, 1, 1)])
@@ -28,6 +30,27 @@ def test_pad(shape: tuple[int, ...], padding: int) -> None:
             inside = padding <= y < padding + height and padding <= x < padding + width
             expected = images[:, :, y - padding, x - padding] if inside else torch.zeros(n, channels)
             assert padded[:, :, y, x].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 8, 8), (5, 1, 7, 9), (4, 5, 5, 5)])
+@pytest.mark.parametrize("padding", [0, 1, 4])
+def test_reflected_padding_mirrors_without_repeating_the_edge(shape: tuple[int, ...], padding: int) -> None:
+    images = noise(*shape)
+    padded = pad(images, padding, "reflect")
+    around = [(0, 0), (0, 0), (padding, padding), (padding, padding)]
+    assert np.array_equal(padded.numpy(), np.pad(images.numpy(), around, mode="reflect"))
+    assert padded.is_contiguous(memory_format=LAST)
+    line = pad(torch.arange(4, dtype=torch.uint8).expand(1, 1, 4, 4), 2, "reflect")[0, 0, 3]
+    assert line.tolist() == [2, 1, 0, 1, 2, 3, 2, 1]
+
+
+def test_an_image_cannot_be_mirrored_further_than_it_reaches() -> None:
+    assert pad(noise(1, 3, 8, 8), 7, "reflect").shape == (1, 3, 22, 22)
+    with pytest.raises(UserError) as error:
+        pad(noise(1, 3, 8, 8), 8, "reflect")
+    assert str(error.value) == (
+        "a crop's padding of 8 pixels cannot mirror images of 8 x 8: expected at most 7, or the mode 'constant'"
+    )
 
 
 @SHAPES
@@ -121,6 +144,19 @@ def test_flips_are_even() -> None:
     flips = draw_flips(20_000, generator(0, 0, "flip"))
     assert flips.dtype == torch.bool
     assert stats.chisquare(flips.long().bincount().numpy()).pvalue > 0.01
+
+
+def test_alternating_flips_show_each_image_one_way_and_then_the_other() -> None:
+    n = 20_000
+    before: dict[int, bool] = {}
+    for epoch in range(4):
+        order = torch.randperm(n, generator=generator(0, epoch, "order"))[: n - 5]  # as drop_last leaves it
+        flips = draw_alternating_flips(order, epoch, n, generator(0, "flip"))
+        assert flips.dtype == torch.bool
+        now = dict(zip(order.tolist(), flips.tolist(), strict=True))
+        assert all(now[image] != before[image] for image in now.keys() & before.keys())
+        assert stats.chisquare(flips.long().bincount().numpy()).pvalue > 0.01
+        before = now
 
 
 def test_what_is_drawn_for_one_purpose_says_nothing_of_another() -> None:
