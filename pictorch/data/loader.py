@@ -1,31 +1,76 @@
-"""Batches of a data set that lies on the device, whole, as uint8: no workers, no copies but one gather a batch."""
+"""What every loader has, and the one of a data set that lies on the device, whole, as uint8.
 
+The resident loader has no workers and copies nothing but one gather a batch.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from pictorch.config.errors import UserError
-from pictorch.data.augment import crop_flip, pad
+from pictorch.data.augment import pad
 from pictorch.data.dataset import Split
-from pictorch.data.pipeline import Batch, Drawn, Pipeline
+from pictorch.data.geometry import ResizedCrop
+from pictorch.data.pipeline import Batch, Pipeline
 from pictorch.data.streams import generator
 
-if TYPE_CHECKING:
-    from pictorch.data.geometry import ResizedCrop
 
-__all__ = ["Batch", "ResidentLoader"]
+class Loader(ABC):
+    """Images with their labels, and the epochs over them, as `pipeline` makes them.
+
+    An epoch is a pure function of (seed, epoch), the seed being the pipeline's. `shuffle` draws the order; without it
+    and with a pipeline that augments nothing a loader serves evaluation: every image once, in order.
+    """
+
+    def __init__(self, *, labels: Tensor, pipeline: Pipeline, batch_size: int, shuffle: bool, drop_last: bool) -> None:
+        """Put the labels int64 [n] on the pipeline's device.
+
+        Raises UserError for a batch larger than the data where `drop_last` would leave no batch at all, ValueError for
+        labels that are not of the pipeline's classes.
+        """
+        n = len(labels)
+        if n == 0 or batch_size < 1:
+            raise UserError(f"batches of {batch_size:,} of {n:,} images: both must be at least 1")
+        if drop_last and batch_size > n:
+            raise UserError(
+                f"batches of {batch_size:,} images, but there are {n:,} and drop_last drops a batch that is not full: "
+                f"none would be left; expected at most {n:,}, or data.drop_last=false"
+            )
+        # On the device such a label is an index error far from here, or on CUDA the end of the process.
+        if not 0 <= int(labels.min()) <= int(labels.max()) < len(pipeline.targets):
+            raise ValueError(f"labels outside 0..{len(pipeline.targets) - 1}")
+        self.labels = labels.to(pipeline.device)
+        self.pipeline, self.batch_size, self.drop_last, self.shuffle = pipeline, batch_size, drop_last, shuffle
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        batches, rest = divmod(len(self.labels), self.batch_size)
+        return batches + (rest > 0 and not self.drop_last)
+
+    @property
+    def images_per_epoch(self) -> int:
+        """The number of images in an epoch, without those that `drop_last` drops."""
+        return min(len(self) * self.batch_size, len(self.labels))
+
+    def order(self, epoch: int) -> Tensor:
+        """Return int64 [n], on the CPU: the image at each position of an epoch."""
+        n, seed = len(self.labels), self.pipeline.seed
+        return torch.randperm(n, generator=generator(seed, epoch, "order")) if self.shuffle else torch.arange(n)
+
+    @abstractmethod
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of epoch number `epoch` (from 0) from `start_batch` on, as the whole epoch has them."""
 
 
 @final
-class ResidentLoader:
-    """A split on the device and the epochs over it, as `pipeline` makes them of its images.
+class ResidentLoader(Loader):
+    """A split on the device and the epochs over it.
 
-    An epoch is a pure function of (seed, epoch), the seed being the pipeline's. `shuffle` draws the order; without it
-    and with a pipeline that augments nothing it serves evaluation: every image once, in order. The images are padded by
-    `padding_mode` ("constant" is black) as far as the pipeline crops; with `resized_crop` each gives a random part of
-    itself instead, resized.
+    The images are padded by `padding_mode` ("constant" is black) as far as the pipeline crops; with `resized_crop` each
+    gives a random part of itself instead, resized.
     """
 
     # No workers and nothing fetched ahead: CIFAR-10 with crop and flip, in batches of 128, comes at 240,000 to 267,000
@@ -40,46 +85,26 @@ class ResidentLoader:
         shuffle: bool,
         drop_last: bool,
         padding_mode: str = "constant",
-        resized_crop: "ResizedCrop | None" = None,
+        resized_crop: ResizedCrop | None = None,
     ) -> None:
         """Put the split on the pipeline's device.
 
-        Raises UserError for a batch larger than the data where `drop_last` would leave no batch at all, ValueError for
-        images, statistics and labels that do not fit one another.
+        Raises as Loader does, and ValueError for images that the pipeline is not for.
         """
-        n, channels, height, width = split.images.shape
-        if n == 0 or batch_size < 1:
-            raise UserError(f"batches of {batch_size:,} of {n:,} images: both must be at least 1")
-        if drop_last and batch_size > n:
-            raise UserError(
-                f"batches of {batch_size:,} images, but there are {n:,} and drop_last drops a batch that is not full: "
-                f"none would be left; expected at most {n:,}, or data.drop_last=false"
-            )
+        super().__init__(
+            labels=split.labels, pipeline=pipeline, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last
+        )
+        _, channels, height, width = split.images.shape
         if not height == width == pipeline.image_size or len(pipeline.mean) != channels:
             raise ValueError(
                 f"images of {height} x {width} pixels with {channels} channels for a pipeline of "
                 f"{pipeline.image_size} pixels and {len(pipeline.mean)} means"
             )
-        # On the device such a label is an index error far from here, or on CUDA the end of the process.
-        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < len(pipeline.targets):
-            raise ValueError(f"labels outside 0..{len(pipeline.targets) - 1}")
-        self.pipeline, self.batch_size, self.drop_last, self.shuffle = pipeline, batch_size, drop_last, shuffle
+        assert resized_crop is None or not pipeline.crop_padding
         self.resized_crop = resized_crop
-        self.padded = pad(split.images.to(pipeline.device), pipeline.crop_padding)
-        self.labels = split.labels.to(pipeline.device)
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        batches, rest = divmod(len(self.labels), self.batch_size)
-        return batches + (rest > 0 and not self.drop_last)
-
-    @property
-    def images_per_epoch(self) -> int:
-        """The number of images in an epoch, without those that `drop_last` drops."""
-        return min(len(self) * self.batch_size, len(self.labels))
+        self.padded = pad(split.images.to(pipeline.device), pipeline.crop_padding, padding_mode)
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of epoch number `epoch` (from 0) from `start_batch` on, as the whole epoch has them."""
         assert 0 <= start_batch <= len(self)
         n, device = len(self.labels), self.pipeline.device
         order = self.order(epoch)
@@ -88,15 +113,12 @@ class ResidentLoader:
         order = order.to(device)
         for batch in range(start_batch, len(self)):
             at = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            if boxes is None:
-                yield self.pipeline(self.padded, order[at], self.labels[order[at]], drawn, at, batch)
-            else:
-                yield self.resized(order[at], boxes[at], drawn, at, batch)
-
-    def order(self, epoch: int) -> Tensor:
-        """Return int64 [n], on the CPU: the image at each position of an epoch."""
-        n, seed = len(self.labels), self.pipeline.seed
-        return torch.randperm(n, generator=generator(seed, epoch, "order")) if self.shuffle else torch.arange(n)
+            index = order[at]
+            source, chosen = self.padded, index
+            if boxes is not None and self.resized_crop is not None:
+                source = self.resized_crop(self.padded[index], boxes[at], self.pipeline.image_size)
+                chosen = torch.arange(len(index), device=device)
+            yield self.pipeline(source, chosen, self.labels[index], drawn, at, batch)
 
     def boxes(self, epoch: int) -> Tensor | None:
         """Return int64 [n,4], on the device: the part of the image at each position; None where it is the whole."""
@@ -105,10 +127,3 @@ class ResidentLoader:
         n, size = len(self.labels), self.pipeline.image_size
         drawn = self.resized_crop.draw(n, size, generator(self.pipeline.seed, epoch, self.resized_crop.name))
         return self.resized_crop.boxes(*drawn, size, size).to(self.pipeline.device)
-
-    def resized(self, index: Tensor, boxes: Tensor, drawn: Drawn, at: slice, batch: int) -> Batch:
-        size = self.pipeline.image_size
-        parts = self.resized_crop.resample(self.padded[index], boxes, size)
-        everyone = torch.arange(len(index), device=parts.device)
-        images = crop_flip(parts, everyone, drawn.offsets[at], drawn.flips[at], size)
-        return self.pipeline.finish(images, self.labels[index], drawn, at, batch)

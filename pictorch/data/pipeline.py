@@ -5,7 +5,7 @@ read from. Every random number is a function of (seed, epoch, position of the im
 (seed, epoch, batch): `draw` makes those of a whole epoch, the call uses the rows of one batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol, final
 
 import numpy as np
@@ -42,7 +42,9 @@ class Step(Protocol):
     stage: str
 
     def draw(self, n: int, image_size: int, draws: torch.Generator) -> tuple[Tensor, ...]: ...
-    def __call__(self, images: Tensor, *drawn: Tensor) -> Tensor: ...
+
+    @property
+    def __call__(self) -> Callable[..., Tensor]: ...  # of images and what was drawn
 
 
 class Mix(Protocol):
@@ -56,7 +58,9 @@ class Mix(Protocol):
     def draw(
         self, batches: int, batch_size: int, image_size: int, numbers: np.random.Generator
     ) -> tuple[Tensor, ...]: ...
-    def __call__(self, images: Tensor, targets: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    @property
+    def __call__(self) -> Callable[..., tuple[Tensor, Tensor]]: ...  # of images, targets and what was drawn
 
 
 class Drawn(NamedTuple):

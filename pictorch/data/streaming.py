@@ -24,6 +24,7 @@ from torch import Tensor
 from pictorch.config.errors import UserError
 from pictorch.data.augment import pad
 from pictorch.data.geometry import ResizedCrop, evaluation_crop, resample_one
+from pictorch.data.loader import Loader
 from pictorch.data.pipeline import Batch, Pipeline
 from pictorch.data.streams import generator
 
@@ -51,14 +52,13 @@ class InOrder(Protocol):
 
 
 @final
-class StreamingLoader:
+class StreamingLoader(Loader):
     """Images that are read when they are needed, and the epochs over them, as `pipeline` makes them.
 
-    An epoch is a pure function of (seed, epoch), the seed being the pipeline's; the number of workers has no say.
-    An image of any size is brought to the network's: with `resized_crop` by a random part of itself, resized; without,
-    its shorter side is scaled to `resize` pixels (the network's size unless given) and the centre cut out. It is then
-    padded by `padding_mode` as far as the pipeline crops. For the evaluation crop of ImageNet, `resize` is
-    `imagenet_resize(image_size)`.
+    The number of workers has no say in what an epoch is. An image of any size is brought to the network's: with
+    `resized_crop` by a random part of itself, resized; without, its shorter side is scaled to `resize` pixels (the
+    network's size unless given) and the centre cut out. It is then padded by `padding_mode` as far as the pipeline
+    crops. For the evaluation crop of ImageNet, `resize` is `imagenet_resize(image_size)`.
     """
 
     def __init__(
@@ -82,37 +82,14 @@ class StreamingLoader:
         file; labels: int64 [n]. `workers` threads read and decode; with 0 the caller does. With `cache` a decoded image
         stays in memory after its first use.
 
-        Raises UserError for a batch larger than the data where `drop_last` would leave no batch at all, ValueError for
-        labels outside the pipeline's classes, and for a cache of what is read in order.
+        Raises as Loader does, and ValueError for a cache of what is read in order.
         """
-        n = len(labels)
-        if n == 0 or batch_size < 1:
-            raise UserError(f"batches of {batch_size:,} of {n:,} images: both must be at least 1")
-        if drop_last and batch_size > n:
-            raise UserError(
-                f"batches of {batch_size:,} images, but there are {n:,} and drop_last drops a batch that is not full: "
-                f"none would be left; expected at most {n:,}, or data.drop_last=false"
-            )
-        # On the device such a label is an index error far from here, or on CUDA the end of the process.
-        if not 0 <= int(labels.min()) <= int(labels.max()) < len(pipeline.targets):
-            raise ValueError(f"labels outside 0..{len(pipeline.targets) - 1}")
+        super().__init__(labels=labels, pipeline=pipeline, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last)
         if cache and not callable(read):
             raise ValueError("images that are read one after another cannot be cached")
-        self.read = remembering(read, n) if cache and callable(read) else read
-        self.labels = labels.to(pipeline.device)
-        self.pipeline, self.batch_size, self.drop_last, self.shuffle = pipeline, batch_size, drop_last, shuffle
+        self.read = remembering(read, len(labels)) if cache and callable(read) else read
         self.workers, self.padding_mode, self.resized_crop = workers, padding_mode, resized_crop
         self.resize = resize or pipeline.image_size
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        batches, rest = divmod(len(self.labels), self.batch_size)
-        return batches + (rest > 0 and not self.drop_last)
-
-    @property
-    def images_per_epoch(self) -> int:
-        """The number of images in an epoch, without those that `drop_last` drops."""
-        return min(len(self) * self.batch_size, len(self.labels))
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch number `epoch` (from 0) from `start_batch` on, as the whole epoch has them.
@@ -133,11 +110,9 @@ class StreamingLoader:
 
     def order(self, epoch: int) -> Tensor:
         """Return int64 [n], on the CPU: the image at each position of an epoch."""
-        n = len(self.labels)
-        if not self.shuffle:
-            return torch.arange(n)
-        draws = generator(self.pipeline.seed, epoch, "order")
-        return torch.randperm(n, generator=draws) if callable(self.read) else self.read.order(draws)
+        if callable(self.read) or not self.shuffle:
+            return super().order(epoch)
+        return self.read.order(generator(self.pipeline.seed, epoch, "order"))
 
     def crops(self, epoch: int) -> tuple[Tensor, ...]:
         """Return what the random part of the image at each position is drawn from; nothing where it is the whole."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pictorch.data.loader import Batch
+from pictorch.data.pipeline import Batch
 from pictorch.engine.precision import Precision
 from pictorch.losses import cross_entropy
 

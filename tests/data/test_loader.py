@@ -11,8 +11,8 @@ from scipy import stats
 
 from pictorch.config.errors import UserError
 from pictorch.data import Split
-from pictorch.data.loader import Batch, ResidentLoader
-from pictorch.data.pipeline import Pipeline
+from pictorch.data.loader import ResidentLoader
+from pictorch.data.pipeline import Batch, Pipeline
 from pictorch.data.streams import generator
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

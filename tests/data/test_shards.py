@@ -20,8 +20,8 @@ from PIL import Image
 
 from pictorch.config.errors import UserError
 from pictorch.data import Split, shards
-from pictorch.data.loader import Batch, ResidentLoader
-from pictorch.data.pipeline import Pipeline
+from pictorch.data.loader import ResidentLoader
+from pictorch.data.pipeline import Batch, Pipeline
 from pictorch.data.shards import LocalShards, UrlShards, open_shards
 from pictorch.data.streaming import StreamingLoader, decoded_bytes
 from pictorch.data.streams import generator

@@ -16,8 +16,8 @@ from scipy import stats
 from pictorch.config.errors import UserError
 from pictorch.data import Split, files, streaming
 from pictorch.data.geometry import ResizedCrop
-from pictorch.data.loader import Batch, ResidentLoader
-from pictorch.data.pipeline import Pipeline
+from pictorch.data.loader import ResidentLoader
+from pictorch.data.pipeline import Batch, Pipeline
 from pictorch.data.streaming import StreamingLoader, choose_residence, decoded_bytes, imagenet_resize
 from pictorch.data.streams import generator
 
