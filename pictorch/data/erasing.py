@@ -34,10 +34,10 @@ def overwrite(images: Tensor, boxes: Tensor, fill: Tensor | None = None) -> Tens
     bits = images.permute(0, 2, 3, 1).reshape(n, size, size * channels).view(dtype)
     keep = outside(boxes, size, channels, dtype)
     if fill is None:
-        bits = bits & keep
+        bits = keep.bitwise_and_(bits)
     else:
         other = fill.view(dtype)
-        bits = (bits ^ other).bitwise_and_(keep).bitwise_xor_(other)
+        bits = keep.bitwise_and_(bits ^ other).bitwise_xor_(other)
     return bits.view(images.dtype).view(n, size, size, channels).permute(0, 3, 1, 2)
 
 
