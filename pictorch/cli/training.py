@@ -20,7 +20,7 @@ from pictorch.config import Config, Loaded, UserError, dump, recipes, to_dict
 from pictorch.config.explain import known_keys
 from pictorch.config.load import COMMAND_LINE
 
-OPTIONS = ("--config", "--resume", "--out", "--data-dir", "--dry-run", "--help")
+OPTIONS = ("--config", "--resume", "--out", "--data-dir", "--dry-run", "--plot", "--help")
 
 
 def train(
@@ -31,6 +31,7 @@ def train(
     out: str | None,
     data_dir: str | None,
     dry_run: bool,
+    plot: bool = False,
 ) -> None:
     """Run the command. `words` are an optional recipe, then overrides."""
     config, resume = option_path("--config", config), option_path("--resume", resume)
@@ -40,6 +41,8 @@ def train(
         raise UserError(f"give either the recipe {source!r} or --config {config}, not both")
     if resume and (out or dry_run):
         raise UserError("--resume continues a run in its own directory: leave out --out and --dry-run")
+    if plot and not dry_run:
+        raise UserError("--plot draws what a run would do: add --dry-run")
     if resume:
         expected = None
         if source or config or overrides:
@@ -52,7 +55,7 @@ def train(
         for note in loaded.notes:
             say(f"note: {note}")
         if dry_run:
-            show_estimate(configuration)
+            show_estimate(configuration, plot=plot)
             return
         result = api.train(configuration, recipe=recipe, out=out, progress=create_progress())
     show_result(result)
@@ -115,8 +118,12 @@ def nearest_option(word: str, following: str) -> str:
     return "; a setting is written " + " or ".join(f"{key}={value or '...'}" for key in keys[known[close[0]]])
 
 
-def show_estimate(config: Config) -> None:
-    """Print the resolved configuration and what the run would cost, measured on a few real steps."""
+def show_estimate(config: Config, *, plot: bool) -> None:
+    """Print the resolved configuration and what the run would cost, measured on a few real steps.
+
+    With `plot`, draw the learning rate over the run.
+    """
+    from pictorch.cli.schedule import show_schedule
     from pictorch.engine.build import build
     from pictorch.engine.estimate import MEASURED, estimate
     from pictorch.engine.memory import enough_memory
@@ -143,7 +150,8 @@ def show_estimate(config: Config) -> None:
         ("the whole run", f"about {duration(cost.run_seconds)} with evaluation"),
         ("memory", f"{size(cost.peak_memory_bytes)} at its peak in these steps"),
     ]
-    print_table("Dry run: nothing was written", rows)
+    print_table("Dry run: nothing was trained", rows)
+    show_schedule(job, plot=plot)
 
 
 def show_result(result: api.Result) -> None:

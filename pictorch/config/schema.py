@@ -159,11 +159,16 @@ class Cutout(Block):
     size: Pixels = 16
     prob: Fraction = 1.0
     inside: bool = False
+    program: Literal["seed1", "authors"] = "seed1"
+    """Whose places: the symmetric ones of seed document 1's program, or the paper's authors'"""
 
 
-class DualCutout(Cutout):
+class DualCutout(Block):
     """Two independent cutouts of each image; the loss compares the two answers with weight `alpha`."""
 
+    size: Pixels = 16
+    prob: Fraction = 1.0
+    inside: bool = False
     alpha: NotNegative = 0.1
 
 
