@@ -156,7 +156,7 @@ def one_cycle(
 ) -> Shape:
     """Return the way up from `start_factor` to 1 at `peak` of the run and down to `final_factor` (arXiv:1708.07120)."""
     if span.start:
-        detail = "one_cycle rises by itself, from start_factor; leave the warm-up at 0"
+        detail = "one_cycle rises by itself, from start_factor; set this to 0"
         raise OptionError("one_cycle", "warmup_epochs", detail)
     top = peak * span.end
 

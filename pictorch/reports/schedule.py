@@ -90,7 +90,8 @@ def draw_range_test(
     axes.plot(rates, averages, label="moving average")
     for (label, rate), line in zip(marks.items(), ("-", "--", ":"), strict=False):
         axes.axvline(rate, color="grey", linestyle=line, linewidth=1, label=f"{label}: {rate:.2g}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
+    # The last losses are many times the first one: in full they would press the fall flat.
+    axes.set(xscale="log", ylim=(0, 1.5 * averages[0]), xlabel="learning rate", ylabel="training loss", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
     return picture(figure, kind)

@@ -344,7 +344,7 @@ def test_the_least_rate_is_exact_at_the_end() -> None:
         (
             "one_cycle",
             {"warmup_epochs": 1},
-            "one_cycle: warmup_epochs: one_cycle rises by itself, from start_factor; leave the warm-up at 0",
+            "one_cycle: warmup_epochs: one_cycle rises by itself, from start_factor; set this to 0",
         ),
     ],
 )
