@@ -8,6 +8,7 @@ slices it by batch. A resumed run or a rank only selects positions, so it sees t
 import hashlib
 import json
 
+import numpy as np
 import torch
 
 
@@ -17,6 +18,17 @@ def generator(*key: int | str) -> torch.Generator:
     Its seed is the first 8 bytes, big-endian, of the sha256 of the key as a JSON list, in which 1 and "1", or
     ("ab", "c") and ("a", "bc"), differ. Of these 64 bits torch 2.13's CPU generator uses the low 32.
     """
+    return torch.Generator().manual_seed(seed_of(key))
+
+
+def numpy_generator(*key: int | str) -> np.random.Generator:
+    """Return NumPy's PCG64 with the seed, here all 64 bits of it, that `generator` has for `key`.
+
+    It draws from distributions that torch draws from its global generator alone (Beta, Dirichlet).
+    """
+    return np.random.Generator(np.random.PCG64(seed_of(key)))
+
+
+def seed_of(key: tuple[int | str, ...]) -> int:
     text = json.dumps(key, separators=(",", ":"))
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-    return torch.Generator().manual_seed(seed)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -2,9 +2,10 @@
 
 import itertools
 
+import numpy as np
 import torch
 
-from pictorch.data.streams import generator
+from pictorch.data.streams import generator, numpy_generator
 
 
 def test_equal_keys_draw_equal_numbers_and_each_call_starts_anew() -> None:
@@ -15,6 +16,12 @@ def test_equal_keys_draw_equal_numbers_and_each_call_starts_anew() -> None:
 def test_the_seed_is_the_published_one() -> None:
     # sha256('[1,2,"crop"]'), first 8 bytes, big-endian
     assert generator(1, 2, "crop").initial_seed() == 14405920584775715697
+
+
+def test_numpy_draws_from_the_same_seed() -> None:
+    expected = np.random.Generator(np.random.PCG64(14405920584775715697)).beta(0.5, 0.5, 5)
+    assert np.array_equal(numpy_generator(1, 2, "crop").beta(0.5, 0.5, 5), expected)
+    assert not np.array_equal(numpy_generator(1, 2, "flip").beta(0.5, 0.5, 5), expected)
 
 
 def test_keys_are_told_apart() -> None:
@@ -53,6 +60,8 @@ def test_streams_of_neighbouring_epochs_are_not_correlated() -> None:
 
 
 def test_the_global_generator_is_left_alone() -> None:
-    before = torch.get_rng_state()
+    before = torch.get_rng_state(), np.random.get_state()[1]
     torch.rand(3, generator=generator(0, 0, "order"))
-    assert torch.equal(torch.get_rng_state(), before)
+    numpy_generator(0, 0, "mixup").random(3)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
