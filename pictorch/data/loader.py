@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from pictorch.config.errors import UserError
-from pictorch.data.augment import pad
 from pictorch.data.dataset import Split
 from pictorch.data.geometry import ResizedCrop
 from pictorch.data.pipeline import Batch, Pipeline
@@ -69,8 +68,7 @@ class Loader(ABC):
 class ResidentLoader(Loader):
     """A split on the device and the epochs over it.
 
-    The images are padded by `padding_mode` ("constant" is black) as far as the pipeline crops; with `resized_crop` each
-    gives a random part of itself instead, resized.
+    With `resized_crop` each image gives a random part of itself, resized; else the pipeline's crop out of its padding.
     """
 
     # No workers and nothing fetched ahead: CIFAR-10 with crop and flip, in batches of 128, comes at 240,000 to 267,000
@@ -84,7 +82,6 @@ class ResidentLoader(Loader):
         batch_size: int,
         shuffle: bool,
         drop_last: bool,
-        padding_mode: str = "constant",
         resized_crop: ResizedCrop | None = None,
     ) -> None:
         """Put the split on the pipeline's device.
@@ -95,14 +92,15 @@ class ResidentLoader(Loader):
             labels=split.labels, pipeline=pipeline, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last
         )
         _, channels, height, width = split.images.shape
-        if not height == width == pipeline.image_size or len(pipeline.mean) != channels:
+        if not height == width == pipeline.image_size or pipeline.channels != channels:
             raise ValueError(
                 f"images of {height} x {width} pixels with {channels} channels for a pipeline of "
-                f"{pipeline.image_size} pixels and {len(pipeline.mean)} means"
+                f"{pipeline.image_size} pixels and {pipeline.channels} channels"
             )
         assert resized_crop is None or not pipeline.crop_padding
         self.resized_crop = resized_crop
-        self.padded = pad(split.images.to(pipeline.device), pipeline.crop_padding, padding_mode)
+        images = split.images.to(pipeline.device)
+        self.source = images if resized_crop else pipeline.source(images)
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         assert 0 <= start_batch <= len(self)
@@ -114,9 +112,10 @@ class ResidentLoader(Loader):
         for batch in range(start_batch, len(self)):
             at = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             index = order[at]
-            source, chosen = self.padded, index
+            source, chosen = self.source, index
             if boxes is not None and self.resized_crop is not None:
-                source = self.resized_crop(self.padded[index], boxes[at], self.pipeline.image_size)
+                parts = self.resized_crop(self.source[index], boxes[at], self.pipeline.image_size)
+                source = self.pipeline.source(parts)
                 chosen = torch.arange(len(index), device=device)
             yield self.pipeline(source, chosen, self.labels[index], drawn, at, batch)
 

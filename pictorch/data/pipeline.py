@@ -12,9 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pictorch.data import augment, streams
-from pictorch.data.augment import crop_flip, draw_crop_offsets, draw_flips, normalise
-from pictorch.data.streams import generator
+from pictorch.data.augment import (
+    coefficients,
+    crop_flip,
+    draw_alternating_flips,
+    draw_crop_offsets,
+    draw_flips,
+    normalise,
+    pad,
+    with_mirror_images,
+)
+from pictorch.data.mix import smooth
+from pictorch.data.streams import generator, numpy_generator
 
 Flip = Literal[False, True, "alternating"]
 
@@ -92,26 +101,24 @@ class Pipeline:
         device: torch.device | str,
         seed: int = 0,
         crop_padding: int = 0,
+        padding_mode: str = "constant",
         flip: Flip = False,
         steps: Sequence[Step] = (),
         mixes: Sequence[Mix] = (),
         label_smoothing: float = 0.0,
     ) -> None:
         self.device, self.seed = torch.device(device), seed
-        self.image_size, self.crop_padding, self.flip = image_size, crop_padding, flip
-        self.mean = torch.as_tensor(mean, dtype=torch.float32).to(self.device)
-        self.std = torch.tensor(std, dtype=torch.float32, device=self.device)
-        if len(self.std) != len(self.mean):
-            raise ValueError(f"{len(self.mean)} means, {len(self.std)} stds")
+        self.image_size, self.crop_padding, self.padding_mode, self.flip = image_size, crop_padding, padding_mode, flip
+        if len(std) != len(mean):
+            raise ValueError(f"{len(mean)} means, {len(std)} stds")
+        self.channels = len(std)
+        means, stds = (torch.as_tensor(each, dtype=torch.float32) for each in (mean, std))
+        self.scale, self.shift = (each.to(self.device) for each in coefficients(means, stds, image_size))
         order = {"pixels": 0, "values": 1}
         self.steps = sorted(steps, key=lambda step: order[step.stage])
         self.mixes = tuple(mixes)
         self.views = max((getattr(step, "views", 1) for step in self.steps), default=1)
-        self.targets = torch.eye(num_classes, device=self.device)
-        if label_smoothing:
-            from pictorch.data.mix import smooth
-
-            self.targets = smooth(self.targets, label_smoothing)
+        self.targets = smooth(torch.eye(num_classes, device=self.device), label_smoothing)
 
     def draw(self, epoch: int, order: Tensor, *, size_of_set: int, batch_size: int) -> Drawn:
         """Return the random numbers of epoch number `epoch`; order: int64 [n], the image at each position."""
@@ -119,7 +126,7 @@ class Pipeline:
         batches = -(-n // batch_size)
         choices = (0,) * batches
         if len(self.mixes) > 1:
-            chosen = streams.numpy_generator(self.seed, epoch, "mix").integers(len(self.mixes), size=batches)
+            chosen = numpy_generator(self.seed, epoch, "mix").integers(len(self.mixes), size=batches)
             choices = tuple(chosen.tolist())
         return Drawn(
             offsets=draw_crop_offsets(n, self.crop_padding, generator(self.seed, epoch, "crop")).to(self.device),
@@ -127,7 +134,7 @@ class Pipeline:
             steps=tuple(self.placed(step.draw(n, size, generator(self.seed, epoch, step.name))) for step in self.steps),
             choices=choices,
             mixes=tuple(
-                self.placed(mix.draw(batches, batch_size, size, streams.numpy_generator(self.seed, epoch, mix.name)))
+                self.placed(mix.draw(batches, batch_size, size, numpy_generator(self.seed, epoch, mix.name)))
                 for mix in self.mixes
             ),
         )
@@ -138,25 +145,27 @@ class Pipeline:
     def draw_flips(self, epoch: int, order: Tensor, size_of_set: int) -> Tensor:
         """Return bool [n], on the CPU: whether the image at each position is mirrored."""
         if self.flip == "alternating":
-            return augment.draw_alternating_flips(order, epoch, size_of_set, generator(self.seed, "flip"))
+            return draw_alternating_flips(order, epoch, size_of_set, generator(self.seed, "flip"))
         return draw_flips(len(order), generator(self.seed, epoch, "flip")) & self.flip
+
+    def source(self, images: Tensor) -> Tensor:
+        """Return images uint8 [M,C,S,S] on the device as the call needs them: padded, and with their mirror images."""
+        padded = pad(images, self.crop_padding, self.padding_mode)
+        return with_mirror_images(padded) if self.flip else padded
 
     def __call__(self, source: Tensor, index: Tensor, labels: Tensor, drawn: Drawn, at: slice, batch: int) -> Batch:
         """Return batch number `batch` of an epoch, its positions `at`.
 
-        source: uint8 [M,C,H,W] in channels_last order, each side `crop_padding` larger than the image; index: int64
-        [B], which of them; labels: int64 [B]; drawn: the epoch's random numbers.
+        source: what `source` made of the images; index: int64 [B], which of them; labels: int64 [B]; drawn: the epoch's
+        random numbers.
         """
-        images = crop_flip(source, index, drawn.offsets[at], drawn.flips[at], self.image_size)
-        return self.finish(images, labels, drawn, at, batch)
-
-    def finish(self, images: Tensor, labels: Tensor, drawn: Drawn, at: slice, batch: int) -> Batch:
-        """Return the batch of images uint8 [B,C,S,S] that are cropped and flipped already."""
+        flips = drawn.flips[at] if self.flip else None
+        images = crop_flip(source, index, drawn.offsets[at], flips, self.image_size)
         rows = [tuple(tensor[at] for tensor in tensors) for tensors in drawn.steps]
         for step, row in zip(self.steps, rows, strict=True):
             if step.stage == "pixels":
                 images = step(images, *row)
-        values = normalise(images, self.mean, self.std)
+        values = normalise(images, self.scale, self.shift)
         for step, row in zip(self.steps, rows, strict=True):
             if step.stage == "values":
                 values = step(values, *row)

@@ -22,7 +22,6 @@ from PIL import Image
 from torch import Tensor
 
 from pictorch.config.errors import UserError
-from pictorch.data.augment import pad
 from pictorch.data.geometry import ResizedCrop, evaluation_crop, resample_one
 from pictorch.data.loader import Loader
 from pictorch.data.pipeline import Batch, Pipeline
@@ -57,8 +56,8 @@ class StreamingLoader(Loader):
 
     The number of workers has no say in what an epoch is. An image of any size is brought to the network's: with
     `resized_crop` by a random part of itself, resized; without, its shorter side is scaled to `resize` pixels (the
-    network's size unless given) and the centre cut out. It is then padded by `padding_mode` as far as the pipeline
-    crops. For the evaluation crop of ImageNet, `resize` is `imagenet_resize(image_size)`.
+    network's size unless given) and the centre cut out. For the evaluation crop of ImageNet, `resize` is
+    `imagenet_resize(image_size)`.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class StreamingLoader(Loader):
         shuffle: bool,
         drop_last: bool,
         workers: int,
-        padding_mode: str = "constant",
         resized_crop: ResizedCrop | None = None,
         resize: int | None = None,
         cache: bool = False,
@@ -88,7 +86,7 @@ class StreamingLoader(Loader):
         if cache and not callable(read):
             raise ValueError("images that are read one after another cannot be cached")
         self.read = remembering(read, len(labels)) if cache and callable(read) else read
-        self.workers, self.padding_mode, self.resized_crop = workers, padding_mode, resized_crop
+        self.workers, self.resized_crop = workers, resized_crop
         self.resize = resize or pipeline.image_size
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
@@ -104,7 +102,7 @@ class StreamingLoader(Loader):
         with contextlib.closing(self.images(order, self.crops(epoch), start_batch)) as batches:
             for batch, images in enumerate(batches, start_batch):
                 at = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-                source = pad(images.to(device, non_blocking=True), pipeline.crop_padding, self.padding_mode)
+                source = pipeline.source(images.to(device, non_blocking=True))
                 everyone = torch.arange(len(images), device=device)
                 yield pipeline(source, everyone, self.labels[places[at]], drawn, at, batch)
 
@@ -161,7 +159,7 @@ class StreamingLoader(Loader):
         self, pool: Executor, reads: Iterator[Read], positions: range, crops: tuple[Tensor, ...], stop: threading.Event
     ) -> tuple[Tensor, list[Future[None]]]:
         """Have the images at `positions` read; return the batch that they go into, and when each is there."""
-        size, channels = self.pipeline.image_size, len(self.pipeline.mean)
+        size, channels = self.pipeline.image_size, self.pipeline.channels
         pinned = self.pipeline.device.type == "cuda"
         pixels = torch.empty(len(positions), size, size, channels, dtype=torch.uint8, pin_memory=pinned)
         images, filled = pixels.permute(0, 3, 1, 2), []

@@ -189,6 +189,6 @@ def test_statistics_and_labels_that_do_not_fit_are_errors() -> None:
     with pytest.raises(ValueError, match=r"labels outside 0\.\.2"):
         make(make_split(), num_classes=3)
     with pytest.raises(
-        ValueError, match="images of 6 x 5 pixels with 3 channels for a pipeline of 6 pixels and 3 means"
+        ValueError, match="images of 6 x 5 pixels with 3 channels for a pipeline of 6 pixels and 3 channels"
     ):
         make(Split(make_split().images[..., 1:], make_split().labels))

@@ -189,7 +189,7 @@ def test_the_process_is_left_as_it_was() -> None:
 
 def test_the_validation_part_does_not_depend_on_the_seed() -> None:
     parts = [build(small_config("data.val_fraction=0.2", f"train.seed={seed}")) for seed in (1, 2)]
-    first, second = (job.val_loader.padded for job in parts if job.val_loader)
+    first, second = (job.val_loader.source for job in parts if job.val_loader)
     assert torch.equal(first, second)
     assert len(first) == round(0.2 * 1442)
     assert len(parts[0].train_loader.labels) == 1442 - len(first)
