@@ -22,12 +22,14 @@ from pictorch.config.errors import UserError
 MOST_BYTES = 1 << 38
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
 
+Stream = IO[bytes] | gzip.GzipFile
+
 
 class Member(NamedTuple):
     """A file in an archive: its path there, and what its bytes are read from before the next one is asked for."""
 
     name: str
-    stream: IO[bytes] | gzip.GzipFile
+    stream: Stream
 
 
 def unpack(archive: Path, target: Path, *, wanted: Collection[str] | None = None, most: int = MOST_BYTES) -> None:
@@ -45,6 +47,15 @@ def unpack(archive: Path, target: Path, *, wanted: Collection[str] | None = None
                 found.add(member.name)
         if missing := sorted(set(wanted or ()) - found):
             raise UserError(f"{archive} lacks {', '.join(missing)}")
+
+
+def add(archive: Path, folder: Path, *, wanted: Collection[str]) -> None:
+    """Unpack the `wanted` files below a folder that is there; each appears when all are unpacked. As `unpack`."""
+    with explained(archive), tempfile.TemporaryDirectory(prefix=f".{archive.name}-", dir=folder) as around:
+        unpack(archive, new := Path(around) / "unpacked", wanted=wanted)
+        for name in wanted:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).replace(folder / name)
 
 
 @contextlib.contextmanager
@@ -83,7 +94,7 @@ def members(archive: Path) -> Iterator[Member]:
             yield Member(archive.stem, stream)
 
 
-def tar_members(archive: Path, stream: IO[bytes] | None = None) -> Iterator[Member]:
+def tar_members(archive: Path, stream: Stream | None = None) -> Iterator[Member]:
     """Yield the files of a .tar; with `stream`, of the one that it reads, within the archive of that name."""
     with tarfile.open(archive, fileobj=stream) as tar:
         for info in tar:

@@ -31,6 +31,10 @@ WAITS_SECONDS = (1.0, 3.0, 9.0)
 PASSING = (408, 416, 425, 429, 500, 502, 503, 504)
 
 
+class DownloadError(UserError):
+    """No mirror gave the file; the message has what each of them said."""
+
+
 class Failure(Exception):
     """Why a mirror did not give the file."""
 
@@ -51,7 +55,8 @@ def fetch(
     """Download a file of `size` bytes and a known checksum to `path`; a file that is there stays as it is.
 
     `urls` (http, https or file) are tried in order; `progress` gets the bytes that are there and `size`. Raises
-    UserError with what every mirror said, and when the file cannot be written or another process is downloading it.
+    DownloadError with what every mirror said, and UserError when the file cannot be written or another process is
+    downloading it.
     """
     part = path.with_name(f"{path.name}.part")
     with alone(part) as file:
@@ -68,7 +73,7 @@ def fetch(
             os.replace(part, path)
             return
         kept = f"\n{length(file):,} of {size:,} bytes are kept for the next attempt" if length(file) else ""
-        raise UserError(f"{path.name} could not be downloaded:\n" + "\n".join(said) + kept)
+        raise DownloadError(f"{path.name} could not be downloaded:\n" + "\n".join(said) + kept)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,8 +128,11 @@ def decompress(stored: bytes | memoryview, *, wbits: int) -> bytes:
     return raw
 
 
-def missing(spec: DatasetSpec, root: Path) -> UserError:
-    """Return the error that names the right root if it is near, else lists the files that are there and are not."""
+def missing(spec: DatasetSpec, root: Path, *, by_hand: bool = False) -> UserError:
+    """Return the error that names the right root if it is near, else lists the files that are there and are not.
+
+    It names the command that downloads them, unless they are to be had `by_hand` alone.
+    """
     setting = setting_of(root)
     if not spec.shipped and (right := nearby(spec, root)):
         change = f"--data-dir {right}" if setting == DEFAULT else f"{setting} to {right}"
@@ -138,7 +142,9 @@ def missing(spec: DatasetSpec, root: Path) -> UserError:
         mark = "found  " if locate(file, root) else "missing"
         rows.append(f"  {mark}  " + "  or  ".join(f"{form.path} ({describe(form)})" for form in file.forms))
     place = f"{root}{state(root)}"
-    advice = f"{spec.obtain}." if spec.shipped else f"{spec.obtain}.\n{describe_root(setting)}"
+    there = f" --data-dir {shlex.quote(str(root))}" if setting == GIVEN else ""
+    command = "" if by_hand or spec.shipped else f"`pictorch data prepare {spec.name}{there}` downloads them. By hand: "
+    advice = f"{command}{spec.obtain}." + ("" if spec.shipped else f"\n{describe_root(setting)}")
     return UserError(f"{spec.name}: files are missing under {place}:\n" + "\n".join(rows) + f"\n{advice}")
 
 

@@ -80,6 +80,18 @@ def test_only_what_is_wanted_is_unpacked(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def test_files_are_added_to_a_folder_that_is_there(tmp_path: Path) -> None:
+    path = tar(tmp_path / "x.tar", FILES)
+    root = tmp_path / "root"
+    (root / "set").mkdir(parents=True)
+    (root / "set" / "mine").write_bytes(b"mine")
+    archives.add(path, root, wanted=["set/a"])
+    assert tree(root) == {"set/a": FILES["set/a"], "set/mine": b"mine"}
+    with pytest.raises(UserError, match="lacks set/e"):
+        archives.add(path, root, wanted=["set/sub/b", "set/e"])
+    assert tree(root) == {"set/a": FILES["set/a"], "set/mine": b"mine"}
+
+
 def test_a_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="out is there already"):

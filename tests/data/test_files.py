@@ -107,7 +107,9 @@ def test_missing_files_are_listed_with_sizes_checksums_and_the_way_to_change_the
         assert file.forms[0].path in message
     assert "missing  cifar-10-batches-py/data_batch_1 (31,035,704 bytes, md5 c99cafc1" in message
     assert "found    cifar-10-batches-py/data_batch_2" in message
-    assert "cifar-10-python.tar.gz" in message
+    command = f"`pictorch data prepare cifar10 --data-dir {root}` downloads them. By hand: "
+    assert f"\n{command}Unpack cifar-10-python.tar.gz of https://www.cs.toronto.edu/" in message
+    assert "pictorch data prepare" not in str(files.missing(spec, root, by_hand=True))
     assert "--data-dir" in message
     assert "PICTORCH_DATA" in message
 
@@ -132,6 +134,7 @@ def test_the_setting_that_gave_the_root_is_said(setting: str, tmp_path: Path, mo
     message = str(files.missing(find("cifar10"), root))
     assert f"under {root} (there is no such folder):" in message
     assert [name for name, text in said.items() if text in message] == [setting]
+    assert ("pictorch data prepare cifar10`" in message) == (setting != files.GIVEN)
 
 
 def test_a_root_that_is_a_file_or_a_name_too_long_is_said(tmp_path: Path) -> None:
@@ -179,6 +182,7 @@ def test_a_missing_shipped_file_sends_nobody_to_the_data_root(tmp_path: Path) ->
     message = str(files.missing(find("digits"), tmp_path))
     assert "reinstall pictorch" in message
     assert "--data-dir" not in message
+    assert "prepare" not in message
 
 
 def test_an_unreadable_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
