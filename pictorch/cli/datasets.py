@@ -122,11 +122,11 @@ def is_path(name: str) -> bool:
     return name not in (*data.SPECS, IMAGENET) and (os.sep in name or os.path.isdir(os.path.expanduser(name)))
 
 
-def training(name: str) -> str:
-    """Return the command that trains on the data set, by the quickest recipe that it has or by the default one."""
+def training(name: str, folder: Path | None = None) -> str:
+    """Return the command that trains on a data set, or its folder: by its quickest recipe, or by the default one."""
     own = [recipe for recipe in recipes.names() if recipe.startswith(f"{name}/")]
     own.sort(key=lambda recipe: not recipe.endswith("/resnet_preact_20"))
-    return f"pictorch train {own[0] if own else f'data.name={name}'}"
+    return f"pictorch train {own[0] if own else f'data.name={shlex.quote(str(folder or name))}'}"
 
 
 def get(spec: DatasetSpec, lacking: list[File], root: Path) -> None:
@@ -233,7 +233,7 @@ def prepare_imagenet(folder: Path) -> None:
         raise UserError(imagenet_missing(folder, found))
     for row in imagenet_rows(found):
         say(imagenet_line(row))
-    say(f"Next: {training(IMAGENET)}")
+    say(f"Next: {training(IMAGENET, folder)}")
 
 
 def imagenet_missing(folder: Path, found: dict[str, tuple[int, int]]) -> str:

@@ -269,7 +269,9 @@ def test_imagenet_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert ended.value.code == 1
     assert "imagenet/train: 1 classes, 3 images, not 1,000 and 1,281,167\n" in capsys.readouterr().out
     datasets.prepare("imagenet", data_dir=str(tmp_path))
-    assert "imagenet/val: 1 classes, 1 images, not 1,000 and 50,000\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "imagenet/val: 1 classes, 1 images, not 1,000 and 50,000\n" in out
+    assert out.splitlines()[-1] == f"Next: pictorch train data.name={tmp_path}/imagenet"
 
 
 @pytest.mark.real_data
