@@ -288,7 +288,8 @@ def imagenet_line(row: dict[str, Any]) -> str:
 
 def picture(dataset: data.Dataset) -> Image.Image:
     """Return the first images of every class in rows behind the class's name, in columns of ROWS classes."""
-    spec, labels = dataset.spec, dataset.train.labels
+    spec, train = dataset.spec, dataset.train
+    assert isinstance(train, data.Split)
     scale = -(-LEAST_PIXELS // spec.image_size)
     font = ImageFont.load_default(14)
     cell, names = scale * spec.image_size + 2, 18 + int(max(font.getlength(title) for title in spec.classes))
@@ -299,8 +300,8 @@ def picture(dataset: data.Dataset) -> Image.Image:
     for label, title in enumerate(spec.classes):
         left, top = label // ROWS * width, label % ROWS * cell
         draw.text((left + 6, top + cell // 2), title, fill="black", font=font, anchor="lm")
-        for n, index in enumerate((labels == label).nonzero().flatten()[:IMAGES_PER_CLASS].tolist()):
-            pixels = dataset.train.images[index].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+        for n, index in enumerate((train.labels == label).nonzero().flatten()[:IMAGES_PER_CLASS].tolist()):
+            pixels = train.images[index].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
             image = Image.fromarray(pixels).resize((cell - 2, cell - 2), Image.Resampling.NEAREST)
             sheet.paste(image, (left + names + n * cell, top))
     return sheet
