@@ -1,18 +1,74 @@
-"""How parameters move: parameter groups, optimisers, schedules."""
+"""How parameters move: parameter groups, optimisers, schedules, averages."""
 
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pictorch.optim.groups import parameter_groups
+from pictorch.config.errors import UserError, nearest
+from pictorch.optim.adabound import AdaBound
+from pictorch.optim.groups import freeze, head, parameter_groups
+from pictorch.optim.lamb import LAMB
+from pictorch.optim.lars import LARS
+from pictorch.optim.lion import Lion
+from pictorch.optim.muon import Muon
+from pictorch.optim.sam import SAM
+
+__all__ = ["clip", "create", "freeze", "head", "parameter_groups"]
+
+# fused: one kernel over all parameters; the same updates as the loop over parameters, to rounding.
+OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
+    "sgd": (torch.optim.SGD, {"fused": True}),
+    "adam": (torch.optim.Adam, {"fused": True}),
+    "adamw": (torch.optim.AdamW, {"fused": True}),
+    "adabound": (AdaBound, {}),
+    "adaboundw": (AdaBound, {"decoupled": True}),
+    "lamb": (LAMB, {}),
+    "lars": (LARS, {}),
+    "lion": (Lion, {}),
+    "muon": (Muon, {}),
+    "sam": (SAM, {"fused": True}),
+}
 
 
 def create(
-    model: nn.Module, name: str, *, lr: float, weight_decay: float, decay_norm_and_bias: bool, **options: Any
+    model: nn.Module,
+    name: str,
+    *,
+    lr: float | Tensor,
+    weight_decay: float,
+    decay_norm_and_bias: bool = True,
+    lr_head_factor: float = 1.0,
+    head: Collection[nn.Parameter] = (),
+    adamw_lr: float = 3e-4,
+    **options: Any,
 ) -> torch.optim.Optimizer:
-    """Return the optimiser `name` over the model's parameters; `options` are the optimiser's own keywords."""
-    groups = parameter_groups(model, weight_decay=weight_decay, decay_norm_and_bias=decay_norm_and_bias)
-    optimizers = {"sgd": torch.optim.SGD}
-    # fused: one kernel over all parameters; the same updates as the loop over parameters, to rounding.
-    return optimizers[name](groups, lr=lr, fused=True, **options)
+    """Return the optimiser `name` over the model's trainable parameters; `options` are the optimiser's own keywords.
+
+    Every group has an "lr_factor": its learning rate is that times the schedule's. It is `lr_head_factor` for the
+    parameters of `head`, and with "muon", whose groups of kernels and matrices leave `head` out, adamw_lr / lr for all
+    that AdamW moves. Raises UserError for an unknown name.
+    """
+    if name not in OPTIMIZERS:
+        raise UserError(f"there is no optimiser {name!r}{nearest(name, OPTIMIZERS)}")
+    groups = parameter_groups(
+        model,
+        weight_decay=weight_decay,
+        decay_norm_and_bias=decay_norm_and_bias,
+        head=head,
+        lr_head_factor=lr_head_factor,
+        matrices_apart=name == "muon",
+    )
+    for group in groups:
+        if not group.get("muon", True):
+            group["lr_factor"] *= adamw_lr / float(lr)
+        if group["lr_factor"] != 1:
+            group["lr"] = lr * group["lr_factor"]
+    kind, fixed = OPTIMIZERS[name]
+    return kind(groups, lr=lr, **fixed, **options)
+
+
+def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale the gradients, in place, so that their common norm is at most `max_norm`; return the norm [] they had."""
+    return nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
