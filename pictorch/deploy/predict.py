@@ -1,18 +1,17 @@
 """A finished run on one's own images: any file that Pillow opens, the run's preprocessing, names and probabilities."""
 
-import stat
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from pictorch import runs
 from pictorch.config import UserError
+from pictorch.data.decode import explained, open_upright, upright
 from pictorch.models import weights
 
 BATCH = 256
@@ -89,71 +88,7 @@ def decode(source: Path | Image.Image, channels: int) -> Image.Image:
 
     Raises UserError naming the image.
     """
-    try:
-        # Pillow warns of what it reads all the same: images of more than 89 million pixels, torn EXIF data.
-        with warnings.catch_warnings(action="ignore"):
-            if not isinstance(source, Path):
-                return upright(source, channels)
-            check_regular(source)
-            with Image.open(source) as image:
-                return upright(image, channels)
-    except UserError:
-        raise
-    except UnidentifiedImageError:
-        raise UserError(f"{name_of(source)}: this is not an image file that Pillow knows") from None
-    # Damaged bytes end in almost any exception of Pillow's readers, from SyntaxError to struct.error.
-    except Exception as error:
-        why = str(error) or type(error).__name__
-        raise UserError(f"{name_of(source)}: this image cannot be read: {why}") from None
-
-
-def check_regular(path: Path) -> None:
-    """Raise UserError unless `path` is a regular file: opening a pipe or a device could wait for ever."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: this file cannot be read: {error.strerror}") from None
-    if stat.S_ISDIR(mode):
-        raise UserError(f"{path}: this is a directory; expected image files, for example those in it")
-    if not stat.S_ISREG(mode):
-        raise UserError(f"{path}: this is a pipe or a device; expected an image file")
-
-
-def upright(image: Image.Image, channels: int) -> Image.Image:
-    """Return the image turned as its EXIF data say, as 8-bit grey (1 channel) or RGB (3 channels).
-
-    What is transparent lies over white. Grey of more than 8 bits is scaled as `to_8_bit` says.
-    Raises ValueError for an image without pixels, of a mode without conversion, or with values of no known range.
-    """
-    if 0 in image.size:
-        raise ValueError("it has no pixels")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        image = to_8_bit(image)
-    if image.has_transparency_data:
-        paper = Image.new("RGBA", image.size, "white")
-        paper.alpha_composite(image.convert("RGBA"))
-        image = paper
-    # Pillow converts L*a*b* to RGB alone.
-    return (image.convert("RGB") if image.mode == "LAB" else image).convert("L" if channels == 1 else "RGB")
-
-
-def to_8_bit(image: Image.Image) -> Image.Image:
-    """Return a grey image of more than 8 bits as 8-bit grey; Pillow's own conversion clips at 255.
-
-    Whole numbers (modes I;16 and I) are taken as 16-bit values, 65535 being white. Floats (mode F) are taken as 0..1 if
-    all lie there, else as 0..255. Raises ValueError for values outside and for NaN and infinity.
-    """
-    pixels = np.asarray(image, dtype=np.float32)
-    if not np.isfinite(pixels).all():
-        raise ValueError("some of its values are not finite numbers")
-    low, high = float(pixels.min()), float(pixels.max())
-    if image.mode.startswith("I"):
-        white, expected = 65535, "0..65535"
-    else:
-        white, expected = (1 if high <= 1 else 255), "0..1 or 0..255"
-    if low < 0 or high > white:
-        raise ValueError(f"its values go from {low:g} to {high:g}; expected {expected}")
-    return Image.fromarray((pixels * (255 / white)).round().astype(np.uint8))
+    if isinstance(source, Path):
+        return open_upright(source, channels=channels)
+    with explained(f"{name_of(source)}: "):
+        return upright(source, channels)
