@@ -46,8 +46,8 @@ def fingerprints(images: Tensor) -> Tensor:
     transform[0] /= math.sqrt(2)
     frequency = (n[:KEPT, None] ** 2 + n[None, :KEPT] ** 2).sqrt()
     chunks = []
-    for chunk in images.split(4096):
-        means = F.adaptive_avg_pool2d(chunk.to(torch.float32), AREAS)
+    for start in range(0, len(images), 4 * ROWS):
+        means = F.adaptive_avg_pool2d(images[start : start + 4 * ROWS].to(torch.float32), AREAS)
         chunks.append((frequency * (transform @ means @ transform.T)).flatten(1))
     prints = torch.cat(chunks) if chunks else torch.empty(0, images.shape[1] * KEPT**2)
     lengths = prints.norm(dim=1, keepdim=True)
@@ -67,10 +67,11 @@ def closest(prints: Tensor, other: Tensor | None = None, *, least_cosine: float 
         if other is None:
             block.diagonal(start).fill_(-1)
         cosines[at], nearest[at] = block.max(dim=1)
-    places = torch.stack([torch.arange(len(prints)), nearest], dim=1)[cosines >= least_cosine]
-    cosines = cosines[cosines >= least_cosine]
+    numbers = torch.arange(len(prints))
+    places = torch.stack([numbers, nearest], dim=1)
+    kept = cosines >= least_cosine
     if other is None:
-        places, inverse = places.sort(dim=1).values.unique(dim=0, return_inverse=True)
-        cosines = torch.zeros(len(places)).scatter_reduce(0, inverse, cosines, "amax")
-    order = cosines.argsort(descending=True, stable=True)
-    return Pairs(places[order], cosines[order])
+        places = places.sort(dim=1).values
+        kept &= (numbers < nearest) | (nearest[nearest] != numbers)
+    order = cosines[kept].argsort(descending=True, stable=True)
+    return Pairs(places[kept][order], cosines[kept][order])
