@@ -175,11 +175,11 @@ def complete(job: "Job", run: RunDir, state: "State", progress: "Progress | None
     listener.start(job, run)
     try:
         with job.process_settings():
-            evaluation = fit(job, run, state, progress=listener, stop=stop)
+            evaluation, raw = fit(job, run, state, progress=listener, stop=stop)
     finally:
         listener.close()
     write_artefacts(job, run, evaluation)
-    row = result_row(job, run, state, evaluation)
+    row = result_row(job, run, state, evaluation, raw)
     draw_curves(run, row, listener)
     runs.finish(run, row)
     return Result(run.path, row)

@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiments": {"config", "runs"},
     "reports": {"config", "runs"},
     "deploy": {"config", "models", "data", "runs"},
+    "bench": {"config", "models", "data", "optim", "losses", "metrics", "runs", "engine"},
 }
 TOP = {"api", "cli", "__init__", "__main__"}
 NO_TORCH = {"config", "runs", "reports", "experiments"}

@@ -53,6 +53,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print configuration, size, time and memory; train nothing.")
     ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="With --dry-run: draw the learning rate over the run (schedule.png).")
+    ] = False,
 ) -> None:
     """Train a network by a recipe; by default on digits.
 
@@ -64,7 +67,7 @@ def train(
     from pictorch.cli import training
 
     words = [*([] if recipe is None else [recipe]), *(settings or [])]
-    training.train(words, config=config, resume=resume, out=out, data_dir=data_dir, dry_run=dry_run)
+    training.train(words, config=config, resume=resume, out=out, data_dir=data_dir, dry_run=dry_run, plot=plot)
 
 
 @app.command("eval")
@@ -144,3 +147,88 @@ def recipes(
     from pictorch.cli import listing
 
     listing.recipes(pattern, as_json=json)
+
+
+@app.command("lr-find", context_settings={"ignore_unknown_options": True})
+@exits
+def lr_find(
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="As for `pictorch train`.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What to change in the recipe.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="A YAML file instead of a recipe.")] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: $PICTORCH_DATA).")
+    ] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Draw the losses there (.png, .svg or .pdf).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Find a learning rate: a few real steps with rising rates, before a long run.
+
+    Example: pictorch lr-find cifar10/resnet_preact_20 optim=adamw
+    """
+    from pictorch.cli import lr_find
+
+    words = [*([] if recipe is None else [recipe]), *(settings or [])]
+    lr_find.lr_find(words, config=config, data_dir=data_dir, out=out, as_json=json)
+
+
+@app.command()
+@exits
+def bench(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="loader: images a second, augmented.")] = "loader",
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: $PICTORCH_DATA).")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+) -> None:
+    """Measure how fast this is here, beside the textbook way in the same run."""
+    from pictorch.cli import bench
+
+    bench.bench(what, data_dir=data_dir, device=device, as_json=json)
+
+
+datasets = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Get, check and look at data sets and folders of images."
+)
+app.add_typer(datasets, name="data")
+NAME = Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A data set's name, or a folder of images.")]
+ROOT = Annotated[
+    str | None, typer.Option("--data-dir", metavar="DIR", help="Where the data sets lie (default: $PICTORCH_DATA).")
+]
+
+
+@datasets.command()
+@exits
+def prepare(name: NAME, data_dir: ROOT = None) -> None:
+    """Download a data set, check it and unpack it; go on where a download stopped."""
+    from pictorch.cli import datasets
+
+    datasets.prepare(name, data_dir=data_dir)
+
+
+@datasets.command()
+@exits
+def verify(
+    name: NAME,
+    data_dir: ROOT = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Check a data set's files against the official ones, or look for what is wrong with a folder of images."""
+    from pictorch.cli import datasets
+
+    datasets.verify(name, data_dir=data_dir, as_json=json)
+
+
+@datasets.command("show")
+@exits
+def show_images(
+    name: NAME,
+    data_dir: ROOT = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="The picture to write (default: NAME.png).")] = None,
+) -> None:
+    """Draw ten images of every class."""
+    from pictorch.cli import datasets
+
+    datasets.show(name, data_dir=data_dir, out=out)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from pictorch.config.explain import Origins, place_of
-from pictorch.config.schema import AugMix, Config, Multistep
+from pictorch.config.schema import SGDR, AugMix, Config, Multistep, OneCycle
 
 COMMAND_LINE = "command line"
 MIXES = ("mixup", "cutmix", "ricap", "resizemix")
@@ -30,14 +30,8 @@ def to_blame(keys: Sequence[str], origins: Origins) -> str:
 
 def of_training(config: Config) -> Iterator[Found]:
     train, optim = config.train, config.optim
-    # A folder can have a validation part of its own; that is known once it is opened.
-    unheld = not config.data.val_fraction and "/" not in config.data.name
-    if train.select == "best-val" and unheld:
-        text = "best-val needs a validation part: set data.val_fraction, for example 0.1"
-        yield ("train.select", "data.val_fraction"), text
-    if train.patience_epochs and unheld:
-        text = "stopping early needs a validation part: set data.val_fraction, for example 0.1"
-        yield ("train.patience_epochs", "data.val_fraction"), text
+    if train.select == "best-val" and config.swa:
+        yield ("train.select", "swa.start_epochs"), "swa keeps the average at the end: leave train.select=last"
     if getattr(optim, "nesterov", False) and not getattr(optim, "momentum", 1):
         text = "Nesterov's momentum needs optim.momentum above 0; set it, or optim.nesterov=false"
         yield ("optim.nesterov", "optim.momentum"), text
@@ -58,6 +52,12 @@ def of_schedule(config: Config) -> Iterator[Found]:
     if schedule.warmup_epochs > epochs:
         text = f"{schedule.warmup_epochs:g} epochs of warm-up do not fit into train.epochs={epochs}"
         yield ("schedule.warmup_epochs", "train.epochs"), text
+    if isinstance(schedule, OneCycle) and schedule.warmup_epochs:
+        text = "one_cycle has its own rise: leave schedule.warmup_epochs=0"
+        yield ("schedule.warmup_epochs", "schedule.name"), text
+    if isinstance(schedule, SGDR) and schedule.per == "epoch" and schedule.first_cycle_epochs < 1:
+        text = f"a cycle of {schedule.first_cycle_epochs:g} epochs ends before the rate changes: schedule.per is epoch"
+        yield ("schedule.first_cycle_epochs", "schedule.per"), text
     if isinstance(schedule, Multistep):
         milestones = schedule.milestones_epochs
         if list(milestones) != sorted(set(milestones)):

@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # Upper bounds are far beyond any use: they turn a slip of the keyboard into a sentence before it takes the memory.
 MOST_EPOCHS = 1_000_000
@@ -55,8 +55,10 @@ class Data(Block):
     """Subtract the mean of each channel, or the mean image of the training part pixel by pixel"""
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Part of the training images held out for validation"""
+    test: Name | None = None
+    """Shards of the test part, where `data.name` are shards"""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Part of a single folder of classes held out for the test (0.2 unless given)"""
+    """Part of a folder, or of shards, without a test part that is held out for the test (0.2 unless given)"""
     split_seed: Seed = 0
     """Decides which images those are, whatever `train.seed`"""
     stratified: bool = True
@@ -257,6 +259,11 @@ class Focal(Block):
     alpha: Annotated[float, Field(gt=0)] | None = None
 
 
+def several(value: object) -> object:
+    """Return a text as the list of it alone."""
+    return (value,) if isinstance(value, str) else value
+
+
 class Optimiser(Block):
     """What every optimiser has."""
 
@@ -269,7 +276,7 @@ class Optimiser(Block):
     """Clip the gradient of the whole batch to this norm"""
     accumulate: Annotated[int, Field(gt=0, le=10_000)] = 1
     """Compute the gradient in so many parts of the batch, one after the other"""
-    freeze: tuple[Name, ...] | None = None
+    freeze: Annotated[tuple[Name, ...], BeforeValidator(several)] | None = None
     """Modules, with * and ?, that do not move; backbone is all but the last layer"""
     lr_head_factor: Positive = 1.0
     """The last layer's learning rate is so many times `lr`"""
@@ -307,6 +314,7 @@ class AdaBound(Optimiser):
     betas: Betas = (0.9, 0.999)
     final_lr: Positive = 0.1
     gamma: Positive = 1e-3
+    eps: Positive = 1e-8
 
 
 class AdaBoundW(AdaBound):
@@ -321,6 +329,11 @@ class LARS(Optimiser):
     name: Literal["lars"] = "lars"
     momentum: Momentum = 0.9
     trust_coefficient: Positive = 0.001
+    eps: NotNegative = 1e-9
+    threshold: NotNegative = 0.0
+    """Norm of weights up to which a step is not scaled"""
+    scale_vectors: bool = False
+    """Scale the steps of gains and biases, too"""
 
 
 class LAMB(Optimiser):
@@ -330,6 +343,8 @@ class LAMB(Optimiser):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     betas: Betas = (0.9, 0.999)
     eps: Positive = 1e-6
+    scale_vectors: bool = False
+    """Scale the steps of gains and biases, too"""
 
 
 class Lion(Optimiser):
@@ -341,12 +356,18 @@ class Lion(Optimiser):
 
 
 class Muon(Optimiser):
-    """Orthogonalised momentum for the matrices and kernels, another optimiser for the rest."""
+    """Orthogonalised momentum for the hidden layers' matrices and kernels, AdamW for the rest."""
 
     name: Literal["muon"] = "muon"
     lr: Annotated[float, Field(gt=0)] = 0.02
     momentum: Momentum = 0.95
     nesterov: bool = True
+    ns_steps: Annotated[int, Field(gt=0, le=100)] = 5
+    """Newton-Schulz iterations"""
+    adamw_lr: Positive = 3e-4
+    """AdamW's learning rate; it follows the schedule"""
+    adamw_betas: Betas = (0.9, 0.95)
+    adamw_eps: Positive = 1e-10
 
 
 class SAM(SGD):

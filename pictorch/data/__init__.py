@@ -6,8 +6,9 @@
 `loader.ResidentLoader` makes batches of a split; `split` holds out a part of one. Randomness comes from `streams`.
 """
 
-from pictorch.data.dataset import Dataset, Split, open
+from pictorch.data.dataset import Dataset, open
 from pictorch.data.files import root
-from pictorch.data.specs import SPECS, DatasetSpec, find
+from pictorch.data.parts import Images, Part, Split
+from pictorch.data.specs import SPECS, DatasetSpec, ImagesSpec, find
 
-__all__ = ["SPECS", "Dataset", "DatasetSpec", "Split", "find", "open", "root"]
+__all__ = ["SPECS", "Dataset", "DatasetSpec", "Images", "ImagesSpec", "Part", "Split", "find", "open", "root"]

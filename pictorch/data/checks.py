@@ -8,14 +8,14 @@ import numpy.typing as npt
 from pictorch.data.files import Content
 
 
-class Part(NamedTuple):
+class Arrays(NamedTuple):
     """The images uint8 [N,C,H,W] and labels int64 [N] of one part of a data set."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
 
 
-def check(part: Part, content: Content) -> Part:
+def check(part: Arrays, content: Content) -> Arrays:
     """Return `part` if it has images, a label for each and only labels of the set's classes.
 
     Raises UserError naming the file of the labels, `content`.

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from pictorch.data import digits, files, read_cifar, read_idx, read_svhn, specs
-from pictorch.data.checks import Part
+from pictorch.data.checks import Arrays
 from pictorch.data.files import Content
-from pictorch.data.specs import DatasetSpec
+from pictorch.data.parts import Part, Split
+from pictorch.data.specs import DatasetSpec, ImagesSpec
 
-READERS: dict[str, Callable[[Iterable[Content]], dict[str, Part]]] = {
+READERS: dict[str, Callable[[Iterable[Content]], dict[str, Arrays]]] = {
     "cifar": read_cifar.read,
     "idx": read_idx.read,
     "svhn": read_svhn.read,
@@ -22,39 +23,27 @@ SHIPPED = Path(__file__).parent
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """Images uint8 [N,C,H,W] and labels int64 [N], on the CPU and contiguous."""
-
-    images: torch.Tensor
-    labels: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def select(self, indices: torch.Tensor) -> "Split":
-        """Return the images and labels at `indices` int64 [M], in that order."""
-        return Split(self.images[indices], self.labels[indices])
-
-
-@dataclass(frozen=True, eq=False)
 class Dataset:
-    """The training and test part of a data set.
+    """The parts of a set of images; `val` is None where it has no validation part of its own.
 
-    `checksum` is the sha256, in hex, of the sha256 digests of its files' uncompressed bytes in the specification's
-    order: whether they lie compressed, where and since when do not matter. `deviations` has a line for each file that
-    is not the official one: its path, and the size and md5 that were expected and found.
+    `checksum` says which bytes they were: of a published set the sha256, in hex, of the sha256 digests of its files'
+    uncompressed bytes in the specification's order (whether they lie compressed, where and since when do not matter).
+    `official` is False where a file is not the published one, or nobody has published any; `deviations` has a line for
+    each such file: its path, and the size and md5 that were expected and found. `notes` say what else is worth knowing.
     """
 
-    spec: DatasetSpec
-    train: Split
-    test: Split
+    spec: ImagesSpec
+    train: Part
+    test: Part
     checksum: str
-    deviations: tuple[str, ...]
+    deviations: tuple[str, ...] = ()
+    val: Part | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def official(self) -> bool:
         """Whether every file has its published md5."""
-        return not self.deviations
+        return isinstance(self.spec, DatasetSpec) and not self.deviations
 
     @property
     def name(self) -> str:

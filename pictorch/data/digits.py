@@ -15,13 +15,13 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from pictorch.data.checks import Part, check
+from pictorch.data.checks import Arrays, check
 from pictorch.data.files import Content
 
 MOST_INK = 16
 
 
-def read(contents: Iterable[Content]) -> dict[str, Part]:
+def read(contents: Iterable[Content]) -> dict[str, Arrays]:
     """Return {"train": ..., "test": ...}: images uint8 [N,1,8,8] in 0..255, labels int64 [N]. Raises UserError."""
     (content,) = contents
     try:
@@ -33,9 +33,9 @@ def read(contents: Iterable[Content]) -> dict[str, Part]:
     size = content.spec.image_size
     if counts.dtype != np.uint8 or counts.shape[1:] != (size, size) or counts.max(initial=0) > MOST_INK:
         raise content.damaged(f"its images are not bytes 0..{MOST_INK} of shape (N, {size}, {size})")
-    images, labels = check(Part(to_pixels(counts)[:, None], labels), content)
+    images, labels = check(Arrays(to_pixels(counts)[:, None], labels), content)
     test = is_test(labels)
-    return {"train": Part(images[~test], labels[~test]), "test": Part(images[test], labels[test])}
+    return {"train": Arrays(images[~test], labels[~test]), "test": Arrays(images[test], labels[test])}
 
 
 def to_pixels(counts: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

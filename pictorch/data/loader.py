@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pictorch.config.errors import UserError
-from pictorch.data.dataset import Split
 from pictorch.data.geometry import ResizedCrop
+from pictorch.data.parts import Split
 from pictorch.data.pipeline import Batch, Pipeline
 from pictorch.data.streams import generator
 

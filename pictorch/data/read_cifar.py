@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pictorch.data.checks import Part, check
+from pictorch.data.checks import Arrays, check
 from pictorch.data.files import Content
 
 Uint8 = npt.NDArray[np.uint8]
@@ -30,20 +30,21 @@ OPCODES = (
 )
 
 
-def read(contents: Iterable[Content]) -> dict[str, Part]:
+def read(contents: Iterable[Content]) -> dict[str, Arrays]:
     """Return {"train": ..., "test": ...}, the batches of each part joined in the order given.
 
     Images are uint8 [N,C,H,W], labels int64 [N]. Raises UserError naming the file that is no batch of the set.
     """
-    batches: dict[str, list[Part]] = {"train": [], "test": []}
+    batches: dict[str, list[Arrays]] = {"train": [], "test": []}
     for content in contents:
         batches[content.file.part].append(read_batch(content))
     return {
-        part: Part(*(np.concatenate(arrays) for arrays in zip(*found, strict=True))) for part, found in batches.items()
+        part: Arrays(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+        for part, found in batches.items()
     }
 
 
-def read_batch(content: Content) -> Part:
+def read_batch(content: Content) -> Arrays:
     """Return the images and labels of one file. Raises UserError naming it."""
     spec = content.spec
     try:
@@ -68,7 +69,7 @@ def read_batch(content: Content) -> Part:
     if pixels.ndim != 2 or pixels.shape[1] != columns:
         raise content.damaged(f"its images have shape {pixels.shape}, not (N, {columns})")
     images = pixels.reshape(-1, spec.in_channels, spec.image_size, spec.image_size)
-    return check(Part(images, np.array(labels, np.int64)), content)
+    return check(Arrays(images, np.array(labels, np.int64)), content)
 
 
 def array_of(value: object) -> Uint8:

@@ -9,19 +9,19 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from pictorch.data.checks import Part, check
+from pictorch.data.checks import Arrays, check
 from pictorch.data.files import Content
 
 # Two zero bytes, type 8 (unsigned byte), and the number of dimensions.
 MAGIC = {"images": 0x00000803, "labels": 0x00000801}
 
 
-def read(contents: Iterable[Content]) -> dict[str, Part]:
+def read(contents: Iterable[Content]) -> dict[str, Arrays]:
     """Return {"train": ..., "test": ...}; the images of a part come before its labels in `contents`.
 
     Images are uint8 [N,1,H,W], labels int64 [N]. Raises UserError naming the file that is not as it should be.
     """
-    parts: dict[str, Part] = {}
+    parts: dict[str, Arrays] = {}
     images: npt.NDArray[np.uint8] | None = None
     for content in contents:
         if content.file.holds == "images":
@@ -29,7 +29,7 @@ def read(contents: Iterable[Content]) -> dict[str, Part]:
         else:
             assert images is not None
             labels = read_array(content, ()).astype(np.int64)
-            parts[content.file.part] = check(Part(images, labels), content)
+            parts[content.file.part] = check(Arrays(images, labels), content)
     return parts
 
 

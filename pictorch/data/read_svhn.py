@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from pictorch.data.checks import Part, check
+from pictorch.data.checks import Arrays, check
 from pictorch.data.files import ZLIB, Content, decompress
 
 Uint8 = npt.NDArray[np.uint8]
@@ -21,18 +21,20 @@ UINT8, MATRIX, COMPRESSED = 2, 14, 15
 UINT8_CLASS = 9
 
 
-def read(contents: Iterable[Content]) -> dict[str, Part]:
+def read(contents: Iterable[Content]) -> dict[str, Arrays]:
     """Return {"train": ..., "test": ...}, the files of each part joined in the order given.
 
     Images are uint8 [N,3,32,32], labels int64 [N]. Raises UserError naming the file that is not as it should be.
     """
-    files: dict[str, list[Part]] = {"train": [], "test": []}
+    files: dict[str, list[Arrays]] = {"train": [], "test": []}
     for content in contents:
         files[content.file.part].append(read_file(content))
-    return {name: Part(*(np.concatenate(arrays) for arrays in zip(*some, strict=True))) for name, some in files.items()}
+    return {
+        name: Arrays(*(np.concatenate(arrays) for arrays in zip(*some, strict=True))) for name, some in files.items()
+    }
 
 
-def read_file(content: Content) -> Part:
+def read_file(content: Content) -> Arrays:
     """Return the images and labels of one file. Raises UserError naming it."""
     try:
         arrays = read_arrays(content.raw)
@@ -46,7 +48,7 @@ def read_file(content: Content) -> Part:
     if images.ndim != 4 or images.shape[:3] != item:
         raise content.damaged(f"its images have shape {images.shape}, not {(*item, 'N')}".replace("'", ""))
     labels[labels == 10] = 0  # MATLAB counts from 1, and the digit 0 came last
-    return check(Part(np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels), content)
+    return check(Arrays(np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels), content)
 
 
 def read_arrays(raw: bytes) -> dict[str, Uint8]:

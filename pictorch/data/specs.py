@@ -32,12 +32,10 @@ class File:
 
 
 @dataclass(frozen=True)
-class DatasetSpec:
-    """What is known of a data set before a file is opened.
+class ImagesSpec:
+    """What a network has to know of a set of images.
 
-    `mean` and `std` are per channel, of images in [0, 1]; `statistic` says over what. `label_key` is the entry
-    of a CIFAR batch that holds the labels. `shipped` sets lie in the package instead of under the data root.
-    `archive` holds the files where they are not downloaded one by one.
+    `mean` and `std` are per channel, of images in [0, 1]; `statistic` says over what.
     """
 
     name: str
@@ -48,6 +46,16 @@ class DatasetSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     statistic: str
+
+
+@dataclass(frozen=True)
+class DatasetSpec(ImagesSpec):
+    """What is known of a published data set before a file is opened.
+
+    `label_key` is the entry of a CIFAR batch that holds the labels. `shipped` sets lie in the package instead of under
+    the data root. `archive` holds the files where they are not downloaded one by one.
+    """
+
     format: Literal["cifar", "idx", "svhn", "digits"]
     files: tuple[File, ...]
     attribution: str

@@ -15,7 +15,7 @@ from functools import partial
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar, final
+from typing import ParamSpec, TypeVar, final
 
 import torch
 from PIL import Image
@@ -24,12 +24,12 @@ from torch import Tensor
 from pictorch.config.errors import UserError
 from pictorch.data.geometry import ResizedCrop, evaluation_crop, resample_one
 from pictorch.data.loader import Loader
+from pictorch.data.parts import InOrder, Read
 from pictorch.data.pipeline import Batch, Pipeline
 from pictorch.data.streams import generator
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Read = Callable[[], Tensor]
 
 # Batches that are read before they are needed: one while a step runs, one more for images that take longer than others.
 LOOK_AHEAD = 2
@@ -37,17 +37,6 @@ LOOK_AHEAD = 2
 MOST_OF_FREE = 0.5
 # Headers that are read to estimate what a set takes; of photographs this finds the mean size within a few per cent.
 SAMPLE = 500
-
-
-class InOrder(Protocol):
-    """Images that can only be read one after another, such as those of shards behind a URL.
-
-    `order` returns a random order int64 [n] that suits how they are read; `reads` yields, for each position of `order`
-    from `start` on, a call that returns the decoded image. The calls are made in worker threads.
-    """
-
-    def order(self, draws: torch.Generator) -> Tensor: ...
-    def reads(self, order: Tensor, start: int) -> Generator[Read, None, None]: ...
 
 
 @final

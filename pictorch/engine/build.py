@@ -1,55 +1,66 @@
-"""Config -> everything a run is made of. The only place, beside the command line, that knows `Config`."""
+"""Config -> everything a run is made of. Beside `inputs` and the command line, the only place that knows `Config`."""
 
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pictorch import data, models, optim
+from pictorch import data, losses, models, optim
 from pictorch.config import Config, Loaded, OptionError, UserError, locate
 from pictorch.config.explain import place_of
-from pictorch.data.loader import ResidentLoader
-from pictorch.data.pipeline import Pipeline
-from pictorch.data.split import split, subset
+from pictorch.config.schema import AugMix
+from pictorch.data import own
+from pictorch.data.loader import Loader
 from pictorch.data.streams import generator
-from pictorch.engine import precision, trackers
+from pictorch.engine import inputs, precision, trackers
+from pictorch.engine.inputs import naming
+from pictorch.engine.step import Update, batch_norms
 from pictorch.models.complexity import Complexity, count
+from pictorch.models.ghost import ghost_batch_norm
+from pictorch.models.transfer import read_state, start_from
 from pictorch.optim import schedules
+from pictorch.optim.average import EMA, SWA, Average, NoAverage
+from pictorch.runs import RunDir
 
-# Evaluation has no gradients to keep, so larger batches than the training's cost no memory worth the name.
-EVALUATION_BATCH = 500
 # As airbench does: the first layer's statistics are those of this many training images (arXiv:2404.00498, section 3.2).
 WHITENING_IMAGES = 5000
 
 
 @dataclass
 class Job:
-    """A run ready to start: data on the device, network, optimiser and schedule."""
+    """A run ready to start: data on the device, network, optimiser, schedule, and how a step is done.
+
+    `mean` is what is subtracted from images, [C] or [C,S,S]. `average` takes the weights in after every
+    `average_every` updates that come after the first `average_after`. `notes` say what was decided on the way.
+    """
 
     config: Config
     dataset: data.Dataset
-    train_loader: ResidentLoader
-    val_loader: ResidentLoader | None
-    test_loader: ResidentLoader
+    train_loader: Loader
+    val_loader: Loader | None
+    test_loader: Loader
+    mean: Tensor
     model: nn.Module
     complexity: Complexity
     optimizer: torch.optim.Optimizer
     schedule: schedules.Factor
+    update: Update
+    average: Average
+    average_every: int
+    average_after: int
     device: torch.device
     precision: precision.Precision
     threads: int
+    notes: tuple[str, ...] = ()
 
     def process_settings(self) -> AbstractContextManager[None]:
         """Return the context in which the job's steps are to run."""
         deterministic = self.config.train.deterministic
         return precision.process_settings(self.device, threads=self.threads, deterministic=deterministic)
-
-    @property
-    def auxiliary_weights(self) -> tuple[float, ...]:
-        """The weights of the losses of the network's auxiliary heads; empty for a network without."""
-        return tuple(getattr(self.model, "auxiliary_weights", ()))
 
     @property
     def updates(self) -> int:
@@ -69,11 +80,13 @@ def mistakes(loaded: Loaded, blocks: Collection[str]) -> list[str]:
     """
     config, origins, found = loaded.config, loaded.origins, []
     spec = None
-    if "data" in blocks:
+    if "data" in blocks and not own.is_own(config.data.name, data.root(config.data.dir)):
         try:
             spec = data.find(config.data.name)
         except UserError as error:
             found.append(f"{place_of('data.name', origins)}data.name: {error}")
+        else:
+            found += data_mistakes(loaded, blocks)
     if "model" in blocks:
         found += model_mistakes(loaded, spec)
     if "augment" in blocks and spec:
@@ -91,7 +104,22 @@ def mistakes(loaded: Loaded, blocks: Collection[str]) -> list[str]:
     return found
 
 
-def model_mistakes(loaded: Loaded, spec: data.DatasetSpec | None) -> list[str]:
+def data_mistakes(loaded: Loaded, blocks: Collection[str]) -> list[str]:
+    """Return what does not go with a known set, a line each with its place: settings for one's own images, and the
+    lack of a validation part where one is needed."""
+    config, found = loaded.config, []
+    for key in ("image_size", "channels", "test", "test_fraction"):
+        if getattr(config.data, key) is not None:
+            found.append((f"data.{key}", f"{config.data.name} has its own; this is for images of yours"))
+    if "train" in blocks and not config.data.val_fraction:
+        if config.train.select == "best-val":
+            found.append(("train.select", f"best-val {inputs.NEEDS_VALIDATION}"))
+        if config.train.patience_epochs:
+            found.append(("train.patience_epochs", f"stopping early {inputs.NEEDS_VALIDATION}"))
+    return [f"{place_of(key, loaded.origins)}{key}: {text}" for key, text in found]
+
+
+def model_mistakes(loaded: Loaded, spec: data.ImagesSpec | None) -> list[str]:
     """Return what is wrong with the network's name or options, in a line with its place, or nothing.
 
     Whether the network fits a data set is left out where that one is not known (None).
@@ -107,7 +135,7 @@ def model_mistakes(loaded: Loaded, spec: data.DatasetSpec | None) -> list[str]:
     return []
 
 
-def crop_mistakes(loaded: Loaded, spec: data.DatasetSpec) -> list[str]:
+def crop_mistakes(loaded: Loaded, spec: data.ImagesSpec) -> list[str]:
     """Return that the padding is too large for the images, in a line with its place, or nothing."""
     crop, key = loaded.config.augment.crop, "augment.crop.padding"
     if crop is None or crop.padding < spec.image_size:
@@ -116,7 +144,7 @@ def crop_mistakes(loaded: Loaded, spec: data.DatasetSpec) -> list[str]:
     return [f"{place_of(key, loaded.origins)}{key}: {text}"]
 
 
-def create_model(config: Config, spec: data.DatasetSpec) -> nn.Module:
+def create_model(config: Config, spec: data.ImagesSpec) -> nn.Module:
     """Return the configured network for a data set's classes, channels and image size."""
     for option in ("num_classes", "in_channels", "image_size"):
         if option in config.model.options:
@@ -137,98 +165,105 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
     """
     with naming("train.device"):
         device = precision.choose_device(config.train.device)
-    dataset = data.open(config.data.name, root=data.root(config.data.dir))
-    train, val = training_parts(config, dataset.train)
-    with naming("train.batch_size"):
-        train_loader = ResidentLoader(
-            split=train,
-            pipeline=training_pipeline(config, dataset.spec, device),
-            batch_size=config.train.batch_size,
-            shuffle=True,
-            drop_last=config.data.drop_last,
-        )
+    fed = inputs.create(config, device)
+    spec, steps = fed.dataset.spec, len(fed.train)
     torch.manual_seed(generator(config.train.seed, "model").initial_seed())
-    model = create_model(config, dataset.spec)
-    complexity = count(model, in_channels=dataset.spec.in_channels, image_size=dataset.spec.image_size)
+    model = create_model(config, spec)
+    notes = [*fed.notes, *initialise(model, config)]
+    complexity = count(model, in_channels=spec.in_channels, image_size=spec.image_size)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if callable(whiten := getattr(model, "whiten", None)):
-        some = train.select(torch.arange(min(WHITENING_IMAGES, len(train))))
-        batches = evaluation_loader(dataset.spec, some, device).epoch(0)
+    if config.model.init_from is None and callable(whiten := getattr(model, "whiten", None)):
+        some = fed.train_part.select(torch.arange(min(WHITENING_IMAGES, len(fed.train_part))))
+        batches = inputs.evaluation_loader(spec, some, device, fed.mean).epoch(0)
         whiten(torch.cat([batch.images for batch in batches]))
-    optimizer = optim.create(
-        model, **config.optim.model_dump(exclude={"clip_norm", "accumulate", "freeze", "lr_head_factor"})
-    )
-    schedule = schedules.create(
-        epochs=config.train.epochs,
-        steps_per_epoch=len(train_loader),
-        **config.schedule.model_dump(exclude={"scale", "warmup", "warmup_start_factor", "warmup_exponent", "position"}),
-    )
-    return Job(
+    if config.train.ghost_batches > 1:
+        ghost_batch_norm(model, config.train.ghost_batches)
+    if config.optim.freeze:
+        with naming("optim.freeze"):
+            frozen = optim.freeze(model, config.optim.freeze)
+        notes.append(f"frozen: {len(frozen)} of {len(list(model.parameters()))} parameters' tensors")
+    precise_ = precision.choose(precise or config.train.precision, device)
+    job = Job(
         config=config,
-        dataset=dataset,
-        train_loader=train_loader,
-        val_loader=evaluation_loader(dataset.spec, val, device) if val else None,
-        test_loader=evaluation_loader(dataset.spec, dataset.test, device),
+        dataset=fed.dataset,
+        train_loader=fed.train,
+        val_loader=fed.val,
+        test_loader=fed.test,
+        mean=fed.mean,
         model=model,
         complexity=complexity,
-        optimizer=optimizer,
-        schedule=schedule,
+        optimizer=create_optimizer(config, model, len(spec.classes)),
+        schedule=create_schedule(config, steps),
+        update=Update(
+            precision=precise_,
+            loss=create_loss(config),
+            auxiliary_weights=tuple(getattr(model, "auxiliary_weights", ())),
+            accumulate=config.optim.accumulate,
+            clip_norm=config.optim.clip_norm,
+            norms=batch_norms(model),
+        ),
+        average=NoAverage(),
+        average_every=1,
+        average_after=0,
         device=device,
-        precision=precision.choose(precise or config.train.precision, device),
+        precision=precise_,
         threads=precision.choose_threads(
             threads or config.train.threads, step_macs=complexity.macs * config.train.batch_size
         ),
     )
+    if config.ema:
+        job.average = EMA(model, decay=config.ema.decay, warmup=config.ema.warmup)
+        window = round(1 / (1 - config.ema.decay))
+        if window > job.updates:
+            notes.append(f"ema.decay={config.ema.decay:g} averages over some {window:,} of {job.updates:,} updates")
+    if config.swa:
+        job.average, job.average_every = SWA(model), steps
+        job.average_after = ceil(config.swa.start_epochs * steps)
+    job.notes = tuple(notes)
+    return job
 
 
-def training_parts(config: Config, train: data.Split) -> tuple[data.Split, data.Split | None]:
-    """Return the training part and the validation part (None without one) of the official training images.
-
-    The validation part is taken first, so that it is the same for every `data.fraction`.
-    """
-    val = None
-    if config.data.val_fraction:
-        with naming("data.val_fraction"):
-            kept, held_out = split(train.labels, config.data.val_fraction, config.data.split_seed)
-        train, val = train.select(kept), train.select(held_out)
-    if config.data.fraction < 1:
-        with naming("data.fraction"):
-            train = train.select(subset(train.labels, config.data.fraction, config.data.split_seed))
-    return train, val
+def initialise(model: nn.Module, config: Config) -> list[str]:
+    """Start the network from the configured weights, if any; return what was taken over and what was not."""
+    if config.model.init_from is None:
+        return []
+    with naming("model.init_from"):
+        path = Path(config.model.init_from).expanduser()
+        state = read_state(RunDir(path).weights if path.is_dir() else path)
+        return start_from(model, state, source=str(path)).describe(str(path))
 
 
-@contextmanager
-def naming(key: str) -> Iterator[None]:
-    """Put the configuration's key in front of a component's UserError, which does not know it."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from None
+def create_optimizer(config: Config, model: nn.Module, num_classes: int) -> torch.optim.Optimizer:
+    """Return the configured optimiser of what is not frozen."""
+    settings = config.optim
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError("optim.freeze: every parameter is frozen: nothing would be trained")
+    head: tuple[nn.Parameter, ...] = ()
+    if settings.lr_head_factor != 1 or settings.name == "muon":
+        with naming("optim.lr_head_factor" if settings.lr_head_factor != 1 else "optim.name"):
+            head = tuple(optim.head(model, num_classes).parameters())
+    options = settings.model_dump(exclude={"clip_norm", "accumulate", "freeze"})
+    return optim.create(model, **options, head=head)
 
 
-def training_pipeline(config: Config, spec: data.DatasetSpec, device: torch.device) -> Pipeline:
-    """Return what training images go through."""
+def create_schedule(config: Config, steps_per_epoch: int) -> schedules.Factor:
+    """Return the configured schedule; with `swa.lr_factor` it is constant from SWA's start on."""
+    factor = schedules.create(
+        epochs=config.train.epochs,
+        steps_per_epoch=steps_per_epoch,
+        **config.schedule.model_dump(exclude={"scale"}),
+    )
+    if config.swa is None or config.swa.lr_factor is None:
+        return factor
+    start, constant = ceil(config.swa.start_epochs * steps_per_epoch), config.swa.lr_factor
+    return lambda step: factor(step) if step < start else constant
+
+
+def create_loss(config: Config) -> losses.Loss:
+    """Return the configured loss; that of an augmentation that compares views, where there is one."""
     augment = config.augment
-    return Pipeline(
-        num_classes=len(spec.classes),
-        image_size=spec.image_size,
-        mean=spec.mean,
-        std=spec.std,
-        device=device,
-        seed=config.train.seed,
-        crop_padding=augment.crop.padding if augment.crop else 0,
-        flip=augment.flip,
-    )
-
-
-def evaluation_loader(spec: data.DatasetSpec, part: data.Split, device: torch.device) -> ResidentLoader:
-    """Return a loader of every image of `part` once, in order, not augmented."""
-    return ResidentLoader(
-        split=part,
-        pipeline=Pipeline(
-            num_classes=len(spec.classes), image_size=spec.image_size, mean=spec.mean, std=spec.std, device=device
-        ),
-        batch_size=EVALUATION_BATCH,
-        shuffle=False,
-        drop_last=False,
-    )
+    if augment.dual_cutout:
+        return losses.create("dual_cutout", alpha=augment.dual_cutout.alpha)
+    if isinstance(augment.policy, AugMix) and augment.policy.consistency:
+        return losses.create("augmix")
+    return losses.create(**config.loss.model_dump())

@@ -12,7 +12,7 @@ import torch
 from pictorch import runs
 from pictorch.config import UserError
 
-FORMAT = 2
+FORMAT = 3
 TYPES: dict[str, type | tuple[type, ...]] = {
     "format": int,
     "config_hash": str,
@@ -21,6 +21,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "step": int,
     "model": dict,
     "optimizer": dict,
+    "average": dict,
     "meter": dict,
     "best": (dict, type(None)),
     "seconds": dict,

@@ -39,9 +39,7 @@ def estimate(job: Job) -> Estimate:
 
     def step() -> None:
         batch = next(batches)
-        loss, logits = train_step(
-            forward, job.optimizer, batch, lr=0.0, precision=job.precision, auxiliary_weights=job.auxiliary_weights
-        )
+        loss, logits = train_step(forward, job.optimizer, batch, lr=0.0, update=job.update)
         meter.add(loss, logits, batch.labels)
 
     with enough_memory(job.config):

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from pictorch import data, metrics
 from pictorch.config import UserError, load
-from pictorch.data import files
-from pictorch.data.loader import ResidentLoader
-from pictorch.engine import environment
-from pictorch.engine.build import evaluation_loader
+from pictorch.data import files, own
+from pictorch.data.loader import Loader
+from pictorch.engine import environment, inputs
 from pictorch.engine.interrupt import Stop
 from pictorch.engine.precision import Precision, choose, choose_device
 from pictorch.models import weights
@@ -93,7 +92,7 @@ class Evaluation:
 
 def evaluate(
     model: nn.Module,
-    loader: ResidentLoader,
+    loader: Loader,
     *,
     classes: tuple[str, ...],
     dataset: str,
@@ -129,35 +128,39 @@ def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluatio
         raise UserError(f"device: {error}") from None
     model, metadata = weights.load(run.weights)
     config = load(run.config).config
-    spec = data.find(config.data.name)
+    root = data.root(data_dir) if data_dir else data_root(run, config.data.name, config.data.dir)
+    settings = config.data.model_copy(update={"dir": str(root)})
+    dataset = inputs.open_dataset(config.model_copy(update={"data": settings}))
+    spec = dataset.spec
     trained_on = (metadata["classes"], metadata["in_channels"], metadata["image_size"])
     if (list(spec.classes), spec.in_channels, spec.image_size) != trained_on:
         raise UserError(
             f"{run.config}: data.name is {spec.name}, but the weights of {run.weights.name} were trained on "
             f"{metadata['dataset']}, which has other classes or images of another size; put that name back"
         )
-    dataset = data.open(
-        spec.name, root=data_root(run, spec, config.data.dir) if data_dir is None else data.root(data_dir)
-    )
     model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean = torch.tensor(metadata["mean_image"]) if "mean_image" in metadata else None
     return evaluate(
         model,
-        evaluation_loader(dataset.spec, dataset.test, place),
+        inputs.evaluation_loader(spec, dataset.test, place, mean, inputs.workers(config)),
         classes=tuple(metadata["classes"]),
         dataset=dataset.name,
         precision=choose(config.train.precision, place),
     )
 
 
-def data_root(run: RunDir, spec: data.DatasetSpec, dir: str | None) -> Path:
+def data_root(run: RunDir, name: str, dir: str | None) -> Path:
     """Return the data root that the configuration and the environment give, or where the run had its data if the set
     is there alone."""
 
     def has_all(root: Path) -> bool:
-        return all(files.locate(file, root) for file in spec.files)
+        if own.is_own(name, root):
+            return own.is_shards(name) or own.locate(name, root) is not None
+        spec = data.find(name)
+        return spec.shipped or all(files.locate(file, root) for file in spec.files)
 
     root = data.root(dir)
-    if spec.shipped or has_all(root):
+    if has_all(root):
         return root
     recorded = environment.last_session(environment.read(run)).get("data_root")
     return Path(recorded) if isinstance(recorded, str) and has_all(Path(recorded)) else root

@@ -22,9 +22,10 @@ from pictorch.engine.build import Job
 from pictorch.engine.evaluate import Evaluation, evaluate
 from pictorch.engine.interrupt import Stop, StopRequested
 from pictorch.engine.progress import Progress, Snapshot
-from pictorch.engine.state import State, content, load_checkpoint
+from pictorch.engine.state import State, content, load_checkpoint, take_weights
 from pictorch.engine.step import train_step
 from pictorch.metrics import TrainMeter
+from pictorch.optim.average import EMA, SWA, NoAverage, reestimate_bn
 from pictorch.runs import RunDir
 
 
@@ -32,10 +33,11 @@ class Diverged(UserError):
     """The loss or the weights are no longer finite."""
 
 
-def fit(job: Job, run: RunDir, state: State, *, progress: Progress, stop: Stop) -> Evaluation:
+def fit(job: Job, run: RunDir, state: State, *, progress: Progress, stop: Stop) -> tuple[Evaluation, Evaluation | None]:
     """Train from `state` (of `state.restore`) to the end; return the selected weights' answers on the test set.
 
-    The job's network then holds the selected weights. Raises StopRequested when `stop` was set (the state is saved),
+    Where weights are averaged these are the average's, and the second are those of the weights that went into it. The
+    job's network then holds the selected weights. Raises StopRequested when `stop` was set (the state is saved),
     Diverged when the loss is no longer finite (the last good checkpoint stays), RunError when the run directory cannot
     be written.
     """
@@ -59,17 +61,43 @@ def fit(job: Job, run: RunDir, state: State, *, progress: Progress, stop: Stop) 
         for tracker in tracking:
             tracker.close()
     if train.select == "best-val":
-        job.model.load_state_dict(load_checkpoint(job, run.best_checkpoint)["model"])
-    if job.val_loader is not None or evaluation is None:
+        take_weights(job, load_checkpoint(job, run.best_checkpoint))
+    averages = not isinstance(job.average, NoAverage)
+    raw = evaluate_part(job, "test", stop) if averages else None
+    keep_average(job)
+    if job.val_loader is not None or evaluation is None or averages:
         evaluation = evaluate_part(job, "test", stop)
-    return evaluation
+    return evaluation, raw
+
+
+def keep_average(job: Job) -> None:
+    """Put the average of the weights, where there is one, in the place of the network's own for good.
+
+    The statistics of batch norm are those of the average: averaged too (EMA), or estimated anew on an epoch of training
+    images (SWA).
+    """
+    with job.average.apply():
+        if isinstance(job.average, SWA):
+            epoch = job.train_loader.epoch(job.config.train.epochs)
+            with job.precision.autocast():
+                reestimate_bn(job.model, (batch.images for batch in epoch))
+        kept = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
+    job.model.load_state_dict(kept)
 
 
 def over(job: Job, state: State) -> bool:
-    """Return whether all of the run's epochs, or its `max_steps` and the epoch that they end in, are done."""
-    return state.epoch == job.config.train.epochs or (
-        state.step == job.config.train.max_steps and not state.meter.steps
+    """Return whether all epochs, or `max_steps` and the epoch that they end in, are done, or patience is at its end."""
+    return (
+        stopped_early(job, state)
+        or state.epoch == job.config.train.epochs
+        or (state.step == job.config.train.max_steps and not state.meter.steps)
     )
+
+
+def stopped_early(job: Job, state: State) -> bool:
+    """Return whether validation has not improved for `patience_epochs`."""
+    patience = job.config.train.patience_epochs
+    return patience is not None and state.best is not None and state.epoch - state.best["epoch"] >= patience
 
 
 def one_epoch(
@@ -83,16 +111,11 @@ def one_epoch(
     for batch in islice(batches, train.max_steps and train.max_steps - state.step):
         seed_network(job.device, generator(train.seed, "step", state.step).initial_seed())
         lr = job.config.optim.lr * job.schedule(state.step)
-        loss, logits = train_step(
-            forward,
-            job.optimizer,
-            batch,
-            lr=lr,
-            precision=job.precision,
-            auxiliary_weights=job.auxiliary_weights,
-        )
+        loss, logits = train_step(forward, job.optimizer, batch, lr=lr, update=job.update)
         state.meter.add(loss, logits, batch.labels)
         state.step += 1
+        if state.step > job.average_after and state.step % job.average_every == 0:
+            job.average.update(state.step - 1)
         state.epoch_seconds, clock = state.epoch_seconds + time.perf_counter() - clock, time.perf_counter()
         if progress.due():
             refuse_divergence(job, run, state)
@@ -102,7 +125,8 @@ def one_epoch(
     state.epoch_seconds += time.perf_counter() - clock
     last = state.epoch + 1 == train.epochs or state.step == train.max_steps
     if last or (state.epoch + 1) % train.eval_every_epochs == 0:
-        return evaluate_part(job, "test" if job.val_loader is None else "val", stop)
+        with job.average.apply() if isinstance(job.average, EMA) else contextlib.nullcontext():
+            return evaluate_part(job, "test" if job.val_loader is None else "val", stop)
     return None
 
 
@@ -188,7 +212,7 @@ def save(job: Job, run: RunDir, state: State, *, path: Path | None = None) -> No
 def compiled(job: Job) -> Callable[[Tensor], Any]:
     """Return the network's forward in training, through torch.compile where the configuration asks for it."""
     plain: Callable[[Tensor], Any] = job.model
-    if job.auxiliary_weights:
+    if job.update.auxiliary_weights:
         plain = job.model.forward_with_auxiliary  # type: ignore[assignment]
     if not job.config.train.compile:
         return plain

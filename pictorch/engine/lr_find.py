@@ -90,9 +90,7 @@ def trained(job: Job, rates: list[float]) -> Iterator[tuple[float, float]]:
     total = 0.0
     for step, (lr, batch) in enumerate(zip(rates, batches, strict=False)):
         seed_network(job.device, generator(job.config.train.seed, "step", step).initial_seed())
-        device_loss, _ = train_step(
-            forward, job.optimizer, batch, lr=lr, precision=job.precision, auxiliary_weights=job.auxiliary_weights
-        )
+        device_loss, _ = train_step(forward, job.optimizer, batch, lr=lr, update=job.update)
         loss = device_loss.item()  # whether to go on depends on it
         total = SMOOTHING * total + (1 - SMOOTHING) * loss
         yield loss, total / (1 - SMOOTHING ** (step + 1))

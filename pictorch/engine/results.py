@@ -3,21 +3,24 @@
 import datetime
 from typing import Any
 
-from pictorch import runs
+from pictorch import data, runs
 from pictorch.config import config_hash, to_dict
+from pictorch.data import own
 from pictorch.engine.build import Job
 from pictorch.engine.environment import last_session
 from pictorch.engine.evaluate import Evaluation
+from pictorch.engine.loop import stopped_early
 from pictorch.engine.memory import peak_memory_bytes
 from pictorch.engine.state import State
 from pictorch.models import weights
 from pictorch.runs import RunDir
 
 
-def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation) -> dict[str, Any]:
+def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation, raw: Evaluation | None) -> dict[str, Any]:
     """Return result.json: one flat row with the keys of `runs.RESULT`.
 
-    `train_seconds` counts evaluation and saving, as published training times do; `images_per_second` is training alone.
+    `raw` are the answers of the weights behind an average, where one was evaluated. `train_seconds` counts evaluation
+    and saving, as published training times do; `images_per_second` is training alone.
     """
     env, rows = last_session(runs.read_json(run.env)), runs.read_metrics(run)
     best = state.best or {}
@@ -25,7 +28,7 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation) -> d
     return {
         "recipe": env["recipe"],
         "config_hash": config_hash(job.config),
-        "complete": state.step == job.config.train.epochs * len(job.train_loader),
+        "complete": stopped_early(job, state) or state.step == job.config.train.epochs * len(job.train_loader),
         "seed": job.config.train.seed,
         "dataset": job.dataset.name,
         "model": job.config.model.name,
@@ -34,11 +37,14 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation) -> d
         "epochs": state.epoch,
         "steps": state.step,
         "selection": job.config.train.select,
+        "averaged": "ema" if job.config.ema else "swa" if job.config.swa else None,
+        "stopped_early": stopped_early(job, state),
         "test_images": evaluation.images,
         "test_error": evaluation.error,
         "test_top1": evaluation.top(1),
         "test_top5": evaluation.top(5),
         "test_loss": evaluation.loss,
+        "raw_test_error": None if raw is None else raw.error,
         "val_top1": best["val_top1"] if job.config.train.select == "best-val" else last_val,
         "best_val_top1": best.get("val_top1"),
         "best_epoch": best.get("epoch"),
@@ -62,7 +68,7 @@ def write_artefacts(job: Job, run: RunDir, evaluation: Evaluation) -> None:
     runs.write(run.predictions, evaluation.npz())
     runs.write_json(run.mistakes, {"mistakes": evaluation.mistakes()})
     spec = job.dataset.spec
-    metadata = {
+    metadata: dict[str, Any] = {
         "model": job.config.model.name,
         "options": job.config.model.options,
         "num_classes": len(spec.classes),
@@ -72,7 +78,10 @@ def write_artefacts(job: Job, run: RunDir, evaluation: Evaluation) -> None:
         "classes": list(spec.classes),
         "mean": list(spec.mean),
         "std": list(spec.std),
+        "resize": own.evaluation_resize(spec.image_size) if isinstance(job.dataset.test, data.Images) else None,
         "test_error": evaluation.error,
         "config": to_dict(job.config),
     }
+    if job.mean.ndim > 1:
+        metadata["mean_image"] = job.mean.tolist()
     runs.write(run.weights, weights.to_bytes(job.model, metadata))

@@ -51,6 +51,7 @@ def content(job: Job, state: State) -> dict[str, Any]:
         "model": job.model.state_dict(),
         # Its groups are the configuration's, and which keys they have is the torch version's.
         "optimizer": job.optimizer.state_dict()["state"],
+        "average": job.average.state_dict(),
         "meter": state.meter.state_dict(),
         "best": state.best,
         "seconds": {"epoch": state.epoch_seconds, "total": state.total_seconds},
@@ -67,13 +68,19 @@ def restore(job: Job, run: RunDir) -> State:
         saved = load_checkpoint(job, run.last_checkpoint)
         if saved["best"] and job.config.train.select == "best-val":
             load_checkpoint(job, run.best_checkpoint)  # found damaged at the end, it would have cost the run
-        job.model.load_state_dict(saved["model"])
+        take_weights(job, saved)
         job.optimizer.load_state_dict({**job.optimizer.state_dict(), "state": saved["optimizer"]})
         state.meter.load_state_dict(saved["meter"])
         state.epoch, state.step, state.best = saved["epoch"], saved["step"], saved["best"]
         state.epoch_seconds, state.earlier_seconds = saved["seconds"]["epoch"], saved["seconds"]["total"]
     runs.first_rows(run, state.epoch)
     return state
+
+
+def take_weights(job: Job, saved: dict[str, Any]) -> None:
+    """Put a checkpoint's weights, and their average, into the job."""
+    job.model.load_state_dict(saved["model"])
+    job.average.load_state_dict(saved["average"])
 
 
 def load_checkpoint(job: Job, path: Path) -> dict[str, Any]:
@@ -95,7 +102,7 @@ def flaw(job: Job, saved: dict[str, Any]) -> str | None:
     fresh = State(0, 0, TrainMeter(steps=len(job.train_loader), device=job.device))
     best = {"epoch": 0, "val_top1": 0.0} if saved["best"] is not None and job.val_loader else None
     expected = {**content(job, fresh), "best": best}
-    for key in ("model", "meter", "best", "seconds"):
+    for key in ("model", "average", "meter", "best", "seconds"):
         if reason := checkpoint.misfit(saved[key], expected[key], key):
             return reason
     if not all(0 <= value < inf for value in saved["seconds"].values()):
@@ -107,9 +114,15 @@ def flaw(job: Job, saved: dict[str, Any]) -> str | None:
     if not all(fits(slot, index, parameters) for index, slot in slots.items()):
         return "its optimizer is not one of these parameters"
     moments = [value for slot in slots.values() for value in slot.values() if isinstance(value, Tensor)]
-    if not checkpoint.finite([*saved["model"].values(), *moments]):
+    if not checkpoint.finite([*saved["model"].values(), *averaged(saved["average"]), *moments]):
         return "its weights or the optimizer's moments are not finite"
     return None
+
+
+def averaged(saved: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors of an average's state, however nested."""
+    inner = [averaged(value) if isinstance(value, dict) else [value] for value in saved.values()]
+    return [tensor for tensors in inner for tensor in tensors]
 
 
 def in_run(job: Job, epoch: int, step: int, metered: int) -> bool:

@@ -1,38 +1,109 @@
 """One training step: a batch in, moved parameters out. Nothing in it reads the device."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from pictorch import losses, optim
 from pictorch.data.pipeline import Batch
 from pictorch.engine.precision import Precision
-from pictorch.losses import cross_entropy
+from pictorch.optim.sam import SAM
+
+
+@dataclass(frozen=True)
+class Update:
+    """How one update of the parameters is computed.
+
+    The loss of the network's auxiliary heads is added with `auxiliary_weights`. The gradients are computed in
+    `accumulate` parts of the batch one after the other, and are those of the whole batch but for what batch norm sees;
+    the norm of the whole batch's gradient is clipped to `clip_norm`. `norms` are the network's batch norms.
+    """
+
+    precision: Precision
+    loss: losses.Loss = losses.LOSSES["cross_entropy"]
+    auxiliary_weights: Sequence[float] = ()
+    accumulate: int = 1
+    clip_norm: float | None = None
+    norms: Sequence[_BatchNorm] = ()
 
 
 def train_step(
-    forward: Callable[[Tensor], Any],
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    *,
-    lr: float,
-    precision: Precision,
-    auxiliary_weights: Sequence[float] = (),
+    forward: Callable[[Tensor], Any], optimizer: torch.optim.Optimizer, batch: Batch, *, lr: float, update: Update
 ) -> tuple[Tensor, Tensor]:
-    """Update the parameters behind `forward` on one batch; return the mean loss [] and the logits [N,K] before it.
+    """Update the parameters behind `forward` on one batch; return the mean loss [] and the logits [B,K] before it.
 
-    With `auxiliary_weights`, `forward` returns as many further logits [N,K], whose losses are added with these weights.
+    With auxiliary weights, `forward` returns as many further logits. Of several views of an image the logits are those
+    of the first.
     """
     for group in optimizer.param_groups:
-        group["lr"] = lr
-    with precision.autocast():
-        outputs = forward(batch.images)
-    logits, *others = outputs if auxiliary_weights else (outputs,)
-    loss = cross_entropy(logits, batch.targets)
-    for weight, other in zip(auxiliary_weights, others, strict=True):
-        loss = loss + weight * cross_entropy(other, batch.targets)
-    loss.backward()  # type: ignore[no-untyped-call]
+        group["lr"] = lr * group["lr_factor"]
+    loss, logits = gradients(forward, batch, update)
+    if isinstance(optimizer, SAM):
+        optimizer.ascend()
+        optimizer.zero_grad(set_to_none=True)
+        with statistics_kept(update.norms):
+            gradients(forward, batch, update)
+    if update.clip_norm is not None:
+        optim.clip((p for group in optimizer.param_groups for p in group["params"]), update.clip_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return loss.detach(), logits.detach()
+    return loss, logits
+
+
+def gradients(forward: Callable[[Tensor], Any], batch: Batch, update: Update) -> tuple[Tensor, Tensor]:
+    """Add the gradients of the batch's mean loss to the parameters; return that loss [] and the logits [B,K]."""
+    parts = [part(batch, update, i) for i in range(update.accumulate)] if update.accumulate > 1 else [batch]
+    total, logits = None, []
+    for some in parts:
+        with update.precision.autocast():
+            outputs = answers(forward, some.images, update.loss)
+        heads = outputs if update.auxiliary_weights else (outputs,)
+        loss = update.loss(heads[0], some.targets)
+        for weight, head in zip(update.auxiliary_weights, heads[1:], strict=True):
+            loss = loss + weight * update.loss(head, some.targets)
+        if len(parts) > 1:
+            loss = loss * (len(some.labels) / len(batch.labels))
+        loss.backward()  # type: ignore[no-untyped-call]
+        total = loss.detach() if total is None else total + loss.detach()
+        logits.append(heads[0].detach()[: len(some.labels)])
+    assert total is not None
+    return total, torch.cat(logits) if len(logits) > 1 else logits[0]
+
+
+def answers(forward: Callable[[Tensor], Any], images: Tensor, loss: losses.Loss) -> Any:
+    """Return what `forward` says of images [V*B,C,H,W]: of all at once, or of one view after the other."""
+    if loss.views == 1 or loss.joint:
+        return forward(images)
+    each = [forward(view) for view in images.chunk(loss.views)]
+    return tuple(map(torch.cat, zip(*each, strict=True))) if isinstance(each[0], tuple) else torch.cat(each)
+
+
+def part(batch: Batch, update: Update, index: int) -> Batch:
+    """Return part number `index` of `update.accumulate` consecutive parts of the batch, all views of its images."""
+    size = -(-len(batch.labels) // update.accumulate)
+    at = slice(index * size, (index + 1) * size)
+    views = [view[at] for view in batch.images.chunk(update.loss.views)]
+    return Batch(torch.cat(views) if len(views) > 1 else views[0], batch.targets[at], batch.labels[at])
+
+
+@contextmanager
+def statistics_kept(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Leave the norms' running statistics as they are: those of SAM's first pass are at the weights themselves."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
+def batch_norms(model: nn.Module) -> tuple[_BatchNorm, ...]:
+    """Return the batch norms of a network."""
+    return tuple(module for module in model.modules() if isinstance(module, _BatchNorm))

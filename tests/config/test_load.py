@@ -144,10 +144,6 @@ def test_the_hash_names_the_experiment_not_the_execution() -> None:
         ("schedule.gamma=0.2", "schedule.gamma: unknown key of schedule 'cosine'; its keys: final_factor"),
         ("optim.name=sdg", "command line: optim.name: unknown name 'sdg'; did you mean 'sgd'?"),
         ("train.select=best", "train.select: expected 'last' or 'best-val', got 'best'; did you mean 'best-val'?"),
-        (
-            "train.select=best-val",
-            "command line: train.select: best-val needs a validation part: set data.val_fraction",
-        ),
         ("optim.momentum=0", "command line: optim.momentum: Nesterov's momentum needs optim.momentum above 0"),
         ("schedule.warmup_epochs=99", "command line: schedule.warmup_epochs: 99 epochs of warm-up do not fit into"),
         ("track.tensorboard=3", "command line: track.tensorboard: expected true or false or 'auto', got 3"),
@@ -172,7 +168,10 @@ def test_the_hash_names_the_experiment_not_the_execution() -> None:
         ("model.name=", "command line: model.name: expected text, got null"),
         ("model.name=''", "command line: model.name: expected a text that is not empty, got ''"),
         ("data.dir=''", "command line: data.dir: expected a text that is not empty, got ''"),
-        ("schedule.name=null", "command line: schedule.name: unknown name null; known: constant, linear, multistep, cosine, sgdr, "),
+        (
+            "schedule.name=null",
+            "command line: schedule.name: unknown name null; known: constant, linear, multistep, cosine, sgdr, ",
+        ),
         ("optim.name=[sgd, true]", "command line: optim.name: unknown name ['sgd', true]; known: sgd, adam, "),
         ("train.epochs=1000001", "command line: train.epochs: expected a value of at most 1000000, got 1000001"),
         ("train.batch_size=1e99", "command line: train.batch_size: expected a whole number, got 1e+99"),
@@ -269,8 +268,8 @@ def test_the_place_is_that_of_the_value_that_holds(tmp_path: Path, monkeypatch: 
     assert said("optim={lr: 1, momentum: 0}")[0].startswith("command line: optim.momentum: Nesterov's momentum needs")
     twice = said("optim.lr=1", "optim.momentum=0", "optim.nesterov=false", "optim.nesterov=true")
     assert twice[0].startswith("command line: optim.nesterov: Nesterov's momentum needs")
-    best = said("optim.lr=1", "data={val_fraction: 0}", "train.select=best-val")
-    assert best[0].startswith("command line: train.select: best-val needs a validation part")
+    kept = said("optim.lr=1", "swa={start_epochs: 1}", "train.select=best-val")
+    assert kept == ["command line: train.select: swa keeps the average at the end: leave train.select=last"]
 
 
 def test_the_files_are_blamed_for_what_they_contradict_themselves(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pictorch.config.errors import UserError
-from pictorch.data.checks import Part, check
+from pictorch.data.checks import Arrays, check
 from pictorch.data.files import Content
 from pictorch.data.specs import find
 
@@ -15,8 +15,8 @@ FILE = SPEC.files[1]
 CONTENT = Content(Path("folder/labels"), SPEC, FILE, FILE.forms[0], b"", 0, "")
 
 
-def part(images: int, labels: list[int]) -> Part:
-    return Part(np.zeros((images, 1, 28, 28), np.uint8), np.array(labels, np.int64))
+def part(images: int, labels: list[int]) -> Arrays:
+    return Arrays(np.zeros((images, 1, 28, 28), np.uint8), np.array(labels, np.int64))
 
 
 def test_a_sound_part_passes_as_it_is() -> None:
@@ -33,6 +33,6 @@ def test_a_sound_part_passes_as_it_is() -> None:
         (part(2, [-1, 3]), "its labels go from -1 to 3"),
     ],
 )
-def test_an_unsound_part_names_the_file(wrong: Part, why: str) -> None:
+def test_an_unsound_part_names_the_file(wrong: Arrays, why: str) -> None:
     with pytest.raises(UserError, match=f"mnist: folder.labels: {why}"):
         check(wrong, CONTENT)

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import http.server
 import os
+import random
 import re
 import ssl
 import threading
@@ -17,7 +18,7 @@ import pytest
 from pictorch.config.errors import UserError
 from pictorch.data import download
 
-CONTENT = os.urandom(300_000)
+CONTENT = random.Random(0).randbytes(300_000)
 SIZE, MD5, SHA256 = len(CONTENT), hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
 
 

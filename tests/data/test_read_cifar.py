@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pictorch import data
 from pictorch.config.errors import UserError
 from pictorch.data import files, read_cifar
-from pictorch.data.checks import Part
+from pictorch.data.checks import Arrays
 from pictorch.data.specs import find
 
 SPEC = find("cifar10")
@@ -44,7 +44,7 @@ def python2(pixels: np.ndarray, labels: list[int]) -> bytes:
     return b"\x80\x02}q\x01(" + entries + string(b"data") + array + string(b"filenames") + names + b"u."
 
 
-def read(raw: bytes, folder: Path, spec: Any = SPEC) -> Part:
+def read(raw: bytes, folder: Path, spec: Any = SPEC) -> Arrays:
     path = folder / "data_batch_1"
     path.write_bytes(raw)
     return read_cifar.read_batch(files.read(spec, spec.files[0], spec.files[0].forms[0], path))

@@ -9,7 +9,7 @@ import pytest
 
 from pictorch.config.errors import UserError
 from pictorch.data import files, read_idx
-from pictorch.data.checks import Part
+from pictorch.data.checks import Arrays
 from pictorch.data.specs import find
 
 SPEC = find("mnist")
@@ -25,7 +25,7 @@ def idx(array: np.ndarray, *, magic: int | None = None, count: int | None = None
 
 def read(
     folder: Path, *, images: bytes = idx(PIXELS), labels: bytes = idx(LABELS), gz: bool = False
-) -> dict[str, Part]:
+) -> dict[str, Arrays]:
     (folder / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)
     for file in SPEC.files:
         raw = images if file.holds == "images" else labels

@@ -15,7 +15,7 @@ from scipy.io import savemat
 from pictorch import data
 from pictorch.config.errors import UserError
 from pictorch.data import files, read_svhn
-from pictorch.data.checks import Part
+from pictorch.data.checks import Arrays
 from pictorch.data.specs import find
 
 SPEC = find("svhn")
@@ -30,7 +30,7 @@ def mat(compressed: bool = True, **arrays: object) -> bytes:
     return stream.getvalue()
 
 
-def read(raw: bytes, folder: Path) -> Part:
+def read(raw: bytes, folder: Path) -> Arrays:
     path = folder / "train_32x32.mat"
     path.write_bytes(raw)
     return read_svhn.read_file(files.read(SPEC, SPEC.files[0], SPEC.files[0].forms[0], path))

@@ -42,6 +42,13 @@ def told(text: str, *overrides: str) -> list[str]:
             "command line: model.depth: expected a whole number or null",
         ),
         (
+            "data: {val_fraction: 0}\n",
+            "train.select=best-val",
+            "command line: train.select: best-val needs a validation part: set data.val_fraction, for example 0.1",
+        ),
+        ("", "train.patience_epochs=2", "command line: train.patience_epochs: stopping early needs a validation part"),
+        ("data:\n  image_size: 32\n", "", "mine.yaml:2: data.image_size: digits has its own; this is for images of"),
+        (
             "augment:\n  crop: {padding: 8}\n",
             "",
             "mine.yaml:2: augment.crop.padding: expected less than the image size, 8",
@@ -123,16 +130,14 @@ def test_a_network_that_whitens_is_given_training_images(tmp_path: Path) -> None
 def test_auxiliary_heads_are_trained_with_their_weights() -> None:
     options = ["model.aux_logits=true", "model.batch_norm=true", "train.precision=fp32"]
     job = build(load_config(None, ["model.name=googlenet", *options]))
-    assert job.auxiliary_weights == (0.3, 0.3)
+    assert job.update.auxiliary_weights == (0.3, 0.3)
     batch = next(job.train_loader.epoch(0))
     outputs = compiled(job)(batch.images)
     assert len(outputs) == 3
     torch.manual_seed(0)
     expected = [cross_entropy(logits, batch.targets).item() for logits in compiled(job)(batch.images)]
     torch.manual_seed(0)
-    loss, logits = train_step(
-        compiled(job), job.optimizer, batch, lr=0.1, precision=job.precision, auxiliary_weights=job.auxiliary_weights
-    )
+    loss, logits = train_step(compiled(job), job.optimizer, batch, lr=0.1, update=job.update)
     assert loss.item() == pytest.approx(expected[0] + 0.3 * expected[1] + 0.3 * expected[2], rel=1e-5)
     assert logits.shape == (job.config.train.batch_size, 10)
     assert job.model.get_submodule("auxiliary.4a.classifier").weight.grad is None  # the step has used and dropped it

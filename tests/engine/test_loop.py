@@ -113,15 +113,15 @@ def test_weights_of_another_data_set_are_not_evaluated(small_run: api.Result) ->
 
 def test_an_evaluation_finds_the_data_where_the_run_had_them(small_run: api.Result, tmp_path: Path) -> None:
     """Files of the right names will do: nothing is read to find them."""
-    run, spec = runs.open(shutil.copytree(small_run.run_dir, "copy")), data.find("mnist")
+    run = runs.open(shutil.copytree(small_run.run_dir, "copy"))
     given, recorded = tmp_path / "given", tmp_path / "recorded"
     runs.write_json(run.env, runs.read_json(run.env) | {"data_root": str(recorded)})
-    assert data_root(run, spec, str(given)) == given
+    assert data_root(run, "mnist", str(given)) == given
     for root, expected in ((recorded, recorded), (given, given)):
-        for file in spec.files:
+        for file in data.find("mnist").files:
             (root / file.forms[0].path).parent.mkdir(parents=True, exist_ok=True)
             (root / file.forms[0].path).touch()
-        assert data_root(run, spec, str(given)) == expected
+        assert data_root(run, "mnist", str(given)) == expected
 
 
 def test_the_weights_file_explains_itself(small_run: api.Result) -> None:
