@@ -237,22 +237,7 @@ def is_image(name: str) -> bool:
 
 def check(found: Scan) -> None:
     """Raise UserError that lists all problems of a folder."""
-    problems = dict(found.problems)
-    if alike := same_but_for_case(found.classes):
-        problems["classes that differ by case or blanks alone"] = alike
-    train = found.parts.get("train")
-    if train is not None:
-        strange = [
-            repr(f"{found.folders[part]}{name}/")
-            for part, classes in found.parts.items()
-            for name in classes
-            if name not in train
-        ]
-        if strange:
-            problems["classes that the training part does not have"] = strange
-    if len(found.classes) < 2 and not problems:
-        problems["fewer than two class folders"] = [*found.classes] or [f"none in {found.root}"]
-    if problems:
+    if problems := problems_of(found):
         lines = [
             f"  {kind}:\n" + "\n".join(f"    {item}" for item in shortened(items)) for kind, items in problems.items()
         ]
@@ -260,6 +245,25 @@ def check(found: Scan) -> None:
             f"{found.root}: this folder cannot be used as it is; expected one folder a class, "
             "perhaps in train/, val/ and test/:\n" + "\n".join(lines)
         )
+
+
+def problems_of(found: Scan) -> dict[str, list[str]]:
+    """Return what keeps a folder from being used: files, folders or classes by kind."""
+    problems = dict(found.problems)
+    if alike := same_but_for_case(found.classes):
+        problems["classes that differ by case or blanks alone"] = alike
+    train = found.parts.get("train", {})
+    strange = [
+        repr(f"{found.folders[part]}{name}/")
+        for part, classes in found.parts.items()
+        for name in classes
+        if part != "all" and name not in train
+    ]
+    if strange:
+        problems["classes that the training part does not have"] = strange
+    if len(found.classes) < 2 and not problems:
+        problems["fewer than two class folders"] = [*found.classes] or [f"none in {found.root}"]
+    return problems
 
 
 def same_but_for_case(names: Iterable[str]) -> list[str]:
