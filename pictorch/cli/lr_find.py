@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pictorch import api
 from pictorch.cli.paths import option_path
-from pictorch.cli.progress import describe_device, note_deviations
+from pictorch.cli.progress import describe_device, show_notes
 from pictorch.cli.schedule import write_picture
 from pictorch.cli.text import say
 from pictorch.cli.training import print_table, recipe_and_overrides
@@ -36,7 +36,7 @@ def lr_find(words: Sequence[str], *, config: str | None, data_dir: str | None, o
     with enough_memory(configuration):
         job = build(configuration)
         if not as_json:
-            note_deviations(job)
+            show_notes(job)
         with job.process_settings():
             finding = find(job)
     if picture:

@@ -126,8 +126,8 @@ def introduce(job: Job, run: RunDir) -> None:
     shape = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}"
     val = f", {job.val_loader.images_per_epoch:,} validation" if job.val_loader else ""
     updates = job.updates
-    official = "" if job.dataset.official else " (not the official files)"
-    note_deviations(job)
+    official = " (not the official files)" if job.dataset.deviations else ""
+    show_notes(job)
     say(
         f"network  {config.model.name}{f' ({options})' if options else ''}: "
         f"{quantity(job.complexity.params)} parameters, {quantity(job.complexity.macs)} multiply-adds an image\n"
@@ -139,10 +139,13 @@ def introduce(job: Job, run: RunDir) -> None:
     )
 
 
-def note_deviations(job: Job) -> None:
-    """Name each file of the data that is not the official one, with the size and checksum expected and found."""
+def show_notes(job: Job) -> None:
+    """Say what is worth knowing of the job: each file of the data that is not the official one, with the size and
+    checksum expected and found, and what was decided on the way."""
     for deviation in job.dataset.deviations:
         say(f"note: not the official file: {deviation}")
+    for note in job.notes:
+        say(f"note: {note}")
 
 
 def describe_device(job: Job) -> str:

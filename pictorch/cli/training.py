@@ -14,7 +14,7 @@ from rich.text import Text
 from pictorch import api, runs
 from pictorch.cli.paths import option_path
 from pictorch.cli.progress import create as create_progress
-from pictorch.cli.progress import describe_device, note_deviations
+from pictorch.cli.progress import describe_device, show_notes
 from pictorch.cli.text import duration, quantity, say, show, size
 from pictorch.config import Config, Loaded, UserError, dump, recipes, to_dict
 from pictorch.config.explain import known_keys
@@ -131,7 +131,7 @@ def show_estimate(config: Config, *, plot: bool) -> None:
     say(dump(to_dict(config)))
     with enough_memory(config):
         job = build(config)
-        note_deviations(job)
+        show_notes(job)
         with job.process_settings():
             cost = estimate(job)
     parts = [("training images", f"{job.train_loader.images_per_epoch:,} an epoch")]

@@ -12,6 +12,7 @@ from torch import Tensor
 from pictorch import runs
 from pictorch.config import UserError
 from pictorch.data.decode import explained, open_upright, upright
+from pictorch.data.geometry import evaluation_crop
 from pictorch.models import weights
 
 BATCH = 256
@@ -69,13 +70,24 @@ class Predictor:
     def prepare(self, source: Path | Image.Image) -> Tensor:
         """Return one image as the network was trained to see it: float32 [C,H,W], normalised.
 
-        The shorter side is scaled to the network's size and the centre cut out. Raises UserError naming the image.
+        A network of one's own images gets the crop of its evaluation; one of a known set the image whose shorter side
+        is scaled to the network's size, and the centre of it. Raises UserError naming the image.
         """
         size, channels = self.metadata["image_size"], self.metadata["in_channels"]
-        image = ImageOps.fit(decode(source, channels), (size, size), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(image)).reshape(size, size, channels).permute(2, 0, 1)
+        image = decode(source, channels)
+        if resize := self.metadata.get("resize"):
+            pixels = evaluation_crop(as_tensor(image, channels), size, resize)
+        else:
+            pixels = as_tensor(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC), channels)
         mean, std = (torch.tensor(self.metadata[key])[:, None, None] for key in ("mean", "std"))
+        if "mean_image" in self.metadata:
+            mean = torch.tensor(self.metadata["mean_image"])
         return (pixels.to(torch.float32) / 255 - mean) / std
+
+
+def as_tensor(image: Image.Image, channels: int) -> Tensor:
+    """Return uint8 [C,h,w] of a grey (1 channel) or RGB image."""
+    return torch.from_numpy(np.array(image)).reshape(image.height, image.width, channels).permute(2, 0, 1)
 
 
 def name_of(source: Path | Image.Image) -> str:
