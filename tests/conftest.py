@@ -1,11 +1,17 @@
-"""What the tests of runs share: a small configuration on the embedded digits, and a run of it."""
+"""What the tests of runs share: a small configuration on the embedded digits, a run of it, stops and comparisons."""
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from pictorch import api
+from pictorch import api, runs
 from pictorch.config import Config
+from pictorch.engine import checkpoint
+from pictorch.engine.progress import Silent
 
 SMALL = (
     "model.base_channels=8",
@@ -18,6 +24,40 @@ SMALL = (
 
 def small_config(*overrides: str) -> Config:
     return api.load_config(None, [*SMALL, *overrides])
+
+
+TIMES = ("seconds", "images_per_second")
+
+
+def state_of(run_dir: Path) -> dict[str, Any]:
+    """Return what must be equal to the bit: weights, optimiser, position, and the rows without their clock."""
+    run = runs.open(run_dir)
+    saved = checkpoint.load(run.last_checkpoint)
+    rows = [{k: v for k, v in row.items() if k not in TIMES} for row in runs.read_metrics(run)]
+    return {**{key: saved[key] for key in ("model", "optimizer", "average", "epoch", "step", "best")}, "rows": rows}
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+class PressCtrlC(Silent):
+    """Send this process the signal after so many steps of the session."""
+
+    def __init__(self, after: int, number: int = signal.SIGINT) -> None:
+        self.left, self.number = after, number
+
+    def due(self) -> bool:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        return False
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ from torch import Tensor
 from pictorch import data
 from pictorch.config import Config, UserError
 from pictorch.config.schema import Augment
-from pictorch.data import own
+from pictorch.data import own, policies
 from pictorch.data.erasing import Cutout, DualCutout, RandomErasing
 from pictorch.data.geometry import ResizedCrop, Rotate
 from pictorch.data.loader import Loader, ResidentLoader
 from pictorch.data.mix import CutMix, Mixup, ResizeMix, Ricap
-from pictorch.data.pipeline import Pipeline, Step
+from pictorch.data.pipeline import Pipeline
 from pictorch.data.pixels import Jitter
 from pictorch.data.split import split, subset
 from pictorch.data.streaming import StreamingLoader, choose_residence, decoded_bytes
@@ -25,18 +25,11 @@ from pictorch.data.streaming import StreamingLoader, choose_residence, decoded_b
 # Evaluation has no gradients to keep, so larger batches than the training's cost no memory worth the name.
 EVALUATION_BATCH = 500
 
-
-def create_policy(**options: Any) -> Step:
-    from pictorch.data import policies
-
-    return policies.create(**options)
-
-
 NEEDS_VALIDATION = "needs a validation part: set data.val_fraction, for example 0.1"
 STEPS: Mapping[str, Any] = {
     "rotate": Rotate,
     "jitter": Jitter,
-    "policy": create_policy,
+    "policy": policies.create,
     "random_erasing": RandomErasing,
     "cutout": Cutout,
     "dual_cutout": DualCutout,

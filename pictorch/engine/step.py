@@ -57,7 +57,7 @@ def train_step(
 
 def gradients(forward: Callable[[Tensor], Any], batch: Batch, update: Update) -> tuple[Tensor, Tensor]:
     """Add the gradients of the batch's mean loss to the parameters; return that loss [] and the logits [B,K]."""
-    parts = [part(batch, update, i) for i in range(update.accumulate)] if update.accumulate > 1 else [batch]
+    parts = list(split(batch, update.accumulate, update.loss.views)) if update.accumulate > 1 else [batch]
     total, logits = None, []
     for some in parts:
         with update.precision.autocast():
@@ -83,12 +83,14 @@ def answers(forward: Callable[[Tensor], Any], images: Tensor, loss: losses.Loss)
     return tuple(map(torch.cat, zip(*each, strict=True))) if isinstance(each[0], tuple) else torch.cat(each)
 
 
-def part(batch: Batch, update: Update, index: int) -> Batch:
-    """Return part number `index` of `update.accumulate` consecutive parts of the batch, all views of its images."""
-    size = -(-len(batch.labels) // update.accumulate)
-    at = slice(index * size, (index + 1) * size)
-    views = [view[at] for view in batch.images.chunk(update.loss.views)]
-    return Batch(torch.cat(views) if len(views) > 1 else views[0], batch.targets[at], batch.labels[at])
+def split(batch: Batch, parts: int, views: int) -> Iterator[Batch]:
+    """Yield consecutive parts of the batch, as equal as can be and none empty, each with all views of its images."""
+    n = len(batch.labels)
+    for index in range(parts):
+        at = slice(index * n // parts, (index + 1) * n // parts)
+        if at.start < at.stop:
+            images = [view[at] for view in batch.images.chunk(views)]
+            yield Batch(torch.cat(images) if views > 1 else images[0], batch.targets[at], batch.labels[at])
 
 
 @contextmanager

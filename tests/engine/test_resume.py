@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from conftest import SMALL, small_config
+from conftest import SMALL, PressCtrlC, same, small_config, state_of
 
 from pictorch import api, runs
 from pictorch.config import UserError
@@ -22,39 +22,6 @@ from pictorch.engine.build import Job
 from pictorch.engine.evaluate import Evaluation
 from pictorch.engine.interrupt import Interrupted, Stop
 from pictorch.engine.progress import Silent
-
-TIMES = ("seconds", "images_per_second")
-
-
-def state_of(run_dir: Path) -> dict[str, Any]:
-    """Return what must be equal to the bit: weights, optimiser, position, and the rows without their clock."""
-    run = runs.open(run_dir)
-    saved = checkpoint.load(run.last_checkpoint)
-    rows = [{k: v for k, v in row.items() if k not in TIMES} for row in runs.read_metrics(run)]
-    return {**{key: saved[key] for key in ("model", "optimizer", "epoch", "step", "best")}, "rows": rows}
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
-class PressCtrlC(Silent):
-    """Send this process the signal after so many steps of the session."""
-
-    def __init__(self, after: int, number: int = signal.SIGINT) -> None:
-        self.left, self.number = after, number
-
-    def due(self) -> bool:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), self.number)
-        return False
 
 
 def test_the_comparison_sees_one_bit(small_run: api.Result) -> None:
