@@ -30,48 +30,63 @@ def on(chosen: Tensor, images: Tensor, function: Callable[..., Tensor], *paramet
     out = images.clone()
     for start in range(0, len(rows), CPU_IMAGES):
         piece = rows[start : start + CPU_IMAGES]
-        out[piece] = function(images[piece], *(parameter[piece] for parameter in parameters))
+        part = function(images.index_select(0, piece), *(parameter[piece] for parameter in parameters))
+        out.index_copy_(0, piece, part)
     return out
 
 
-def blend(start: Tensor, images: Tensor, factors: Tensor) -> Tensor:
-    """Return start + factor * (images - start), cut off to whole numbers in 0..255: Pillow's Image.blend."""
-    start = start.float()
-    out = (images.float() - start).mul_(factors.float()[:, None, None, None]).add_(start)
-    return out.clamp_(0, 255).to(torch.uint8)
+def whole(numbers: Tensor) -> Tensor:
+    """Return numbers in 0..255 as uint8, without what stands behind the point."""
+    # Straight to uint8 takes three times as long.
+    return numbers.to(torch.int16).to(torch.uint8)
 
 
-def grey(images: Tensor) -> Tensor:
-    """Return the luma of ITU-R 601-2, uint8 [B,1,S,S]; images of one channel as they are."""
-    if images.shape[1] == 1:
-        return images
-    # Whole numbers below 2**24, so that float32 is exact.
-    red, green, blue = images.float().unbind(1)
-    luma = (red * 19595).add_(green * 38470).add_(blue * 7471).add_(2**15).mul_(2**-16)
-    return luma.to(torch.uint8)[:, None]
+def blend(start: Tensor, numbers: Tensor, factors: Tensor) -> Tensor:
+    """Return start + factor * (numbers - start), cut off to whole numbers in 0..255, float32: Pillow's Image.blend.
+
+    start, numbers: float32, broadcast to [B,C,S,S].
+    """
+    out = (numbers - start).mul_(factors.float()[:, None, None, None]).add_(start)
+    return out.clamp_(0, 255).floor_()
+
+
+def luma(numbers: Tensor) -> Tensor:
+    """Return the luma of ITU-R 601-2, whole numbers [B,1,S,S], of whole numbers float32 [B,C,S,S]."""
+    if numbers.shape[1] == 1:
+        return numbers
+    # Below 2**24, so that float32 is exact.
+    red, green, blue = (numbers[:, channel : channel + 1] for channel in range(3))
+    return (red * 19595).add_(green * 38470).add_(blue * 7471).add_(2**15).mul_(2**-16).floor_()
+
+
+def mean(luma: Tensor) -> Tensor:
+    """Return the rounded mean of each image, float32 [B,1,1,1]; luma: whole numbers float32 [B,1,S,S]."""
+    # The sums of rows are below 2**24; those of images may not be.
+    total = luma.sum(3, keepdim=True).double().sum(2, keepdim=True)
+    return total.div_(total.new_full((), luma.shape[2] * luma.shape[3])).add_(0.5).floor_().float()
 
 
 def brightness(images: Tensor, factors: Tensor) -> Tensor:
     """Return the images between black (factor 0) and themselves (1), or beyond."""
-    return blend(images.new_zeros(1), images, factors)
+    numbers = images.float()
+    return whole(blend(numbers.new_zeros(()), numbers, factors))
 
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Return the images between the grey of their mean luma (factor 0) and themselves (1), or beyond."""
-    luma = grey(images).flatten(1)
-    count = luma.shape[1]
-    mean = (2 * luma.sum(1) + count) // (2 * count)
-    return blend(mean[:, None, None, None], images, factors)
+    numbers = images.float()
+    return whole(blend(mean(luma(numbers)), numbers, factors))
 
 
 def color(images: Tensor, factors: Tensor) -> Tensor:
-    """Return the images between their grey (factor 0) and themselves (1), or beyond; nothing for one channel."""
-    return images if images.shape[1] == 1 else blend(grey(images), images, factors)
+    """Return the images between their luma (factor 0) and themselves (1), or beyond; nothing for one channel."""
+    numbers = images.float()
+    return whole(blend(luma(numbers), numbers, factors))
 
 
 def sharpness(images: Tensor, factors: Tensor) -> Tensor:
     """Return the images between smoothed by 3x3 (factor 0) and themselves (1), or beyond; the outermost pixels stay."""
-    return blend(smooth(images), images, factors)
+    return whole(blend(smooth(images).float(), images.float(), factors))
 
 
 def smooth(images: Tensor) -> Tensor:
@@ -83,7 +98,7 @@ def smooth(images: Tensor) -> Tensor:
     total = across[:, :, :-2] + across[:, :, 1:-1] + across[:, :, 2:] + 4 * numbers[:, :, 1:-1, 1:-1]
     # No sum lies halfway between two multiples of 13, so that the rounding of float32 decides nothing.
     out = images.clone()
-    out[:, :, 1:-1, 1:-1] = total.float().mul_(1 / 13).add_(0.5).to(torch.uint8)
+    out[:, :, 1:-1, 1:-1] = whole(total.float().mul_(1 / 13).add_(0.5))
     return out
 
 
@@ -95,8 +110,8 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
     """Return the images with the numbers that are not below the threshold, 0..256, inverted."""
-    lowest = thresholds.ceil().to(torch.int16)[:, None, None, None]
-    return images.where(images < lowest, ~images)
+    below = images < thresholds.ceil().to(torch.int16)[:, None, None, None]
+    return images ^ below.view(torch.uint8).sub(1)  # all bits set where it is not below: torch.where is slower
 
 
 def invert(images: Tensor) -> Tensor:
@@ -175,7 +190,7 @@ def affine_bilinear(images: Tensor, matrices: Tensor) -> Tensor:
         return near + (far - near) * right_part
 
     upper = row(top)
-    return (upper + (row(top + 1) - upper) * low_part).to(torch.uint8) * inside[:, None]
+    return whole(upper + (row(top + 1) - upper) * low_part) * inside[:, None]
 
 
 def hue(images: Tensor, turns: Tensor) -> Tensor:
@@ -186,54 +201,42 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
     """
     if images.shape[1] == 1:
         return images
-    shifts = (turns.double() * 255).to(torch.int32)[:, None, None]
+    shifts = (turns.double() * 255).int().bitwise_and_(255).to(torch.uint8)
     hues, saturation, value = hsv(images)
-    return rgb((hues + shifts) & 255, saturation, value)
+    return rgb(hues + shifts[:, None, None], saturation, value)
 
 
 def hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return hue, int32, and saturation and value, float32: whole numbers in 0..255, each [B,S,S]."""
-    numbers = images.float()
-    red, green, _ = numbers.unbind(1)
-    value, low = numbers.amax(1), numbers.amin(1)
-    spread = (value - low).clamp_(min=1)  # where it is 0, all three differences are 0 and so are hue and saturation
-    r, g, b = ((value[:, None] - numbers) / spread[:, None]).unbind(1)
-    hues = torch.where(green == value, (2.0 + r.double() - b).float(), (4.0 + g.double() - r).float())
-    hues = torch.where(red == value, b - g, hues)
-    hues = (hues.double().div_(6).add_(1).remainder_(1)).float()
-    saturation = ((value - low) / value.clamp(min=1)).double().mul_(255).floor_().float()
-    return hues.double().mul_(255).int(), saturation, value
+    """Return hue, saturation and value, uint8 [B,S,S] each, of images of three channels."""
+    red, green, blue = images.unbind(1)
+    value, low = red.maximum(green).maximum(blue), red.minimum(green).minimum(blue)
+    is_red, is_green = (red == value).byte(), (green == value).byte()
+    is_blue = (is_red | is_green) ^ 1
+    is_green = is_green & (is_red ^ 1)
+    # The hue lies at `sector` plus or minus the middle channel's part of the way down to `low`. In this form it is
+    # rounded once in float32, as it is in Pillow, which reaches float32 by way of float64.
+    sector = (2 * is_green + 4 * is_blue).float()
+    upwards = is_red & (green == low) | is_green & (blue == low) | is_blue & (red == low)
+    sign = upwards.float().mul_(2).sub_(1)
+    spread = (value - low).float()
+    part = (2 * value + low - red - green - blue).float().div_(spread.clamp(min=1))
+    turn = sector.sub_(sign).add_(part.mul_(sign)).double().div_(spread.new_full((), 6)).add_(1).frac_()
+    hues = whole(turn.float().double().mul_(255)).mul_(value != low)
+    return hues, whole(spread.mul_(255).div_(value.clamp(min=1).float())), value
 
 
 def rgb(hues: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """Return the images of what `hsv` gives, uint8 [B,3,S,S]."""
-    sixths = hues.double().mul_(6).div_(255)
-    sector = sixths.floor()
-    part = (sixths - sector).float()
-    strength = (saturation.double() / 255).float()
-    sector = sector.to(torch.uint8)
-    full = value.to(torch.uint8)
-    least, falling, rising = (
-        (value * (1.0 - lack.double())).add_(0.5).to(torch.uint8)
-        for lack in (strength, strength * part, strength.double() * (1.0 - part.double()))
-    )
-    # Which of the four a channel takes in sectors 0..6; green is red two sectors later, blue four.
-    red = select(sector, (full, falling, least, least, rising, full, full))
-    green = select(sector, (rising, full, full, falling, least, least, rising))
-    blue = select(sector, (least, least, rising, full, full, falling, least))
-    return torch.stack([red, green, blue], 1)
-
-
-def select(index: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-    """Return values[i] where `index` is i, pixel by pixel."""
-    out = values[0]
-    for i, value in enumerate(values):
-        if value is not values[0]:
-            out = value.where(index == i, out)
-    return out
-
-
-JITTERS = {"brightness": brightness, "contrast": contrast, "saturation": color, "hue": hue}
+    hues, saturation, value = hues.float().mul_(6), saturation.float(), value.float()
+    # How far each channel falls below the value, in parts of 255 * saturation. All are whole numbers below 2**24 and
+    # the quotient differs from a whole number by 1 / 65025 at least, which float32 tells apart below 256. It is what
+    # Pillow's floating point comes to, for every hue, saturation and value.
+    full = value.new_full((), 255**2)
+    falls = (510 - (hues - 765).abs_(), (hues - 510).abs_().sub_(255), (hues - 1020).abs_().sub_(255))
+    channels = [
+        whole((full - fall.clamp_(0, 255).mul_(saturation)).mul_(value).add_(255**2 // 2).div_(full)) for fall in falls
+    ]
+    return torch.stack(channels, 1)
 
 
 @final
@@ -270,8 +273,23 @@ class Jitter:
 
     def __call__(self, images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         """Return the images, uint8 [B,C,S,S] in channels_last order."""
-        images = images.contiguous()
+        numbers = images.contiguous().float()
+        places = {name: place for place, name in enumerate(self.ranges)}
         for turn in order.unbind(1):
-            for i, name in enumerate(self.ranges):
-                images = on(turn == i, images, JITTERS[name], factors[:, i])
-        return images.contiguous(memory_format=torch.channels_last)
+            factor = factors.gather(1, turn[:, None])[:, 0]
+            now = {name: turn == places.get(name, -1) for name in ("contrast", "saturation", "hue")}
+            # All images at once, from whichever start is theirs: a third of the time of each kind's own images.
+            grey = luma(numbers)
+            start = grey * flags(now["saturation"]) + mean(grey) * flags(now["contrast"])
+            numbers = blend(start, numbers, factor.masked_fill(now["hue"], 1))
+            if "hue" in places:
+                numbers = on(now["hue"], numbers, turned, factor)
+        return whole(numbers).contiguous(memory_format=torch.channels_last)
+
+
+def flags(chosen: Tensor) -> Tensor:
+    return chosen.float()[:, None, None, None]
+
+
+def turned(numbers: Tensor, turns: Tensor) -> Tensor:
+    return hue(whole(numbers), turns).float()

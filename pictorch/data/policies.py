@@ -32,7 +32,6 @@ OPERATIONS = (
     "equalize",
     "invert",
 )
-GEOMETRIC = range(1, 6)
 WITH_ARGUMENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "brightness": pixels.brightness,
     "color": pixels.color,
@@ -60,12 +59,18 @@ def apply(
     """
     size = images.shape[2]
 
-    def geometric(images: Tensor, operations: Tensor, arguments: Tensor) -> Tensor:
+    def shift(images: Tensor, operations: Tensor, arguments: Tensor) -> Tensor:
+        return pixels.affine(images, matrices(operations, arguments, size))
+
+    def bend(images: Tensor, operations: Tensor, arguments: Tensor) -> Tensor:
         return resample(images, matrices(operations, arguments, size))
 
-    # One operation an image, so that the order of what follows does not matter.
-    chosen = (operations >= GEOMETRIC.start) & (operations < GEOMETRIC.stop)
-    images = pixels.on(chosen, images, geometric, operations, arguments)
+    # One operation an image, so that the order of what follows does not matter. A shift is by whole pixels, which any
+    # resampling leaves as they are.
+    shifts = (operations == OPERATIONS.index("translate_x")) | (operations == OPERATIONS.index("translate_y"))
+    bends = (operations >= OPERATIONS.index("shear_x")) & (operations <= OPERATIONS.index("rotate")) & ~shifts
+    images = pixels.on(shifts, images, shift, operations, arguments)
+    images = pixels.on(bends, images, bend, operations, arguments)
     for name, function in WITH_ARGUMENT.items():
         images = pixels.on(operations == OPERATIONS.index(name), images, function, arguments)
     for name, alone in WITHOUT_ARGUMENT.items():
