@@ -98,14 +98,11 @@ class Folder:
     notes: tuple[str, ...]
 
 
-def open_folder(
-    path: Path, *, val_fraction: float = 0.0, test_fraction: float | None = None, split_seed: int, stratified: bool
-) -> Folder:
-    """Find the images of a folder, and split what is not split on the disk.
+def open_folder(path: Path, *, test_fraction: float | None = None, split_seed: int, stratified: bool) -> Folder:
+    """Find the images of a folder, and hold out a test part if there is none on the disk.
 
-    `test_fraction` of a single folder of classes (0.2 if None) is the test part; `val_fraction` of the images that then
-    remain for training, or of those of `train/`, is the validation part. Both by `split_seed`; `stratified` takes the
-    same share of each class. Raises UserError that lists everything that keeps the folder from being used.
+    That is `test_fraction` of a single folder of classes (0.2 if None), by `split_seed`; `stratified` takes the same
+    share of each class. Raises UserError that lists everything that keeps the folder from being used.
     """
     found = scan(path)
     check(found)
@@ -116,14 +113,10 @@ def open_folder(
     notes = [*found.notes, *ignored_note(found.ignored)]
     if "test" in parts and test_fraction is not None:
         raise UserError(f"data.test_fraction: {path} has a test part of its own; leave test_fraction out")
-    if "val" in parts and val_fraction:
-        raise UserError(f"data.val_fraction: {path} has a validation part of its own; leave val_fraction out")
     if "all" in parts:
         fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
-        parts = hold_out(parts["all"], "train", "test", fraction, split_seed, stratified)
+        parts = hold_out(parts["all"], fraction, split_seed, stratified)
         notes.append(f"the test part is {fraction:g} of the images, by data.split_seed={split_seed}")
-    if val_fraction:
-        parts |= hold_out(parts["train"], "train", "val", val_fraction, split_seed, stratified)
     check_split(path, names, parts)
     notes += absent_notes(names, parts)
     everything = sorted(image for files in images.values() for image, _ in files)
@@ -296,17 +289,15 @@ def files_of(root: Path, files: list[tuple[Found, int]]) -> Files:
     )
 
 
-def hold_out(
-    files: Files, rest: str, part: str, fraction: float, split_seed: int, stratified: bool
-) -> dict[str, Files]:
-    """Return the two parts of `files`, by name. Raises UserError if one would be empty."""
+def hold_out(files: Files, fraction: float, split_seed: int, stratified: bool) -> dict[str, Files]:
+    """Return the training and the test part of `files`. Raises UserError if one would be empty."""
     try:
         sides = split(files.labels, fraction, split_seed, stratified=stratified)
     except UserError as error:
-        raise UserError(f"data.{part}_fraction: {error}") from None
+        raise UserError(f"data.test_fraction: {error}") from None
     return {
-        name: Files(tuple(files.paths[i] for i in side.tolist()), files.labels[side])
-        for name, side in zip((rest, part), sides, strict=True)
+        part: Files(tuple(files.paths[i] for i in side.tolist()), files.labels[side])
+        for part, side in zip(("train", "test"), sides, strict=True)
     }
 
 

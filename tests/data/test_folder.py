@@ -22,8 +22,8 @@ def fill(root: str, counts: dict[str, int]) -> Path:
     return Path(root)
 
 
-def opened(path: Path, *, val_fraction: float = 0.0, test_fraction: float | None = None, seed: int = 0) -> Folder:
-    return open_folder(path, val_fraction=val_fraction, test_fraction=test_fraction, split_seed=seed, stratified=True)
+def opened(path: Path, *, test_fraction: float | None = None, seed: int = 0) -> Folder:
+    return open_folder(path, test_fraction=test_fraction, split_seed=seed, stratified=True)
 
 
 def test_train_val_and_test_are_read_as_they_are() -> None:
@@ -41,9 +41,8 @@ def test_train_val_and_test_are_read_as_they_are() -> None:
 
 def test_val_beside_train_alone_is_the_test_part_and_that_is_said() -> None:
     root = fill("set", {"train/a": 10, "train/b": 30, "val/a": 2, "val/b": 3})
-    folder = opened(root, val_fraction=0.1)
-    assert {part: len(files.labels) for part, files in folder.parts.items()} == {"train": 36, "val": 4, "test": 5}
-    assert folder.parts["val"].labels.bincount().tolist() == [1, 3]
+    folder = opened(root)
+    assert {part: len(files.labels) for part, files in folder.parts.items()} == {"train": 40, "test": 5}
     assert all("/val/" in path for path in folder.parts["test"].paths)
     assert folder.notes == ("set: there is no test/; val/ is the test part",)
 
@@ -51,14 +50,14 @@ def test_val_beside_train_alone_is_the_test_part_and_that_is_said() -> None:
 @pytest.mark.parametrize("below", ["", "train/"])
 def test_one_folder_is_split_by_seed_with_the_same_share_of_each_class(below: str) -> None:
     root = fill("set", {f"{below}a": 20, f"{below}b": 40})
-    folder = opened(root, val_fraction=0.25)
+    folder = opened(root)
     parts = {part: set(files.paths) for part, files in folder.parts.items()}
-    assert {part: len(paths) for part, paths in parts.items()} == {"train": 36, "val": 12, "test": 12}
+    assert {part: len(paths) for part, paths in parts.items()} == {"train": 48, "test": 12}
     assert len(set.union(*parts.values())) == 60
     assert folder.parts["test"].labels.bincount().tolist() == [4, 8]
     for part in folder.parts.values():
         assert ["ab"[label] for label in part.labels] == [Path(path).parent.name for path in part.paths]
-    assert set(opened(root, val_fraction=0.25).parts["test"].paths) == parts["test"]
+    assert set(opened(root).parts["test"].paths) == parts["test"]
     assert set(opened(root, seed=1).parts["test"].paths) != parts["test"]
     assert len(opened(root, test_fraction=0.5).parts["test"].paths) == 30
     assert "the test part is 0.2 of the images, by data.split_seed=0" in folder.notes
@@ -137,10 +136,8 @@ def test_a_class_that_a_part_lacks_is_noted_and_one_that_cannot_be_learned_refus
         opened(fill("few", {"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}))
 
 
-def test_parts_that_are_there_are_not_made_anew() -> None:
-    root = fill("set", {f"{part}/{name}": 5 for part in ("train", "val", "test") for name in "ab"})
-    with pytest.raises(UserError, match=r"^data\.val_fraction: set has a validation part of its own; leave"):
-        opened(root, val_fraction=0.1)
+def test_a_test_part_that_is_there_is_not_made_anew() -> None:
+    root = fill("set", {f"{part}/{name}": 5 for part in ("train", "test") for name in "ab"})
     with pytest.raises(UserError, match=r"^data\.test_fraction: set has a test part of its own; leave"):
         opened(root, test_fraction=0.1)
 
