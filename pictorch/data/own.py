@@ -1,6 +1,7 @@
 """One's own images as a data set: a folder of class folders, ImageNet as it is unpacked, or WebDataset shards."""
 
 import hashlib
+import os
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -163,9 +164,14 @@ def part_of(shards: LocalShards | UrlShards) -> Images:
     return Images(shards, shards.index.labels, lambda index: BytesIO(shards.raw(index)))
 
 
-def index_file(name: str, root: Path) -> Path:
-    """Return where the index of shards is kept, under the data root."""
-    return root / "shard-indexes" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+def index_file(name: str, root: Path) -> Path | None:
+    """Return where the index of shards is kept, under the data root; None where nothing can be written there."""
+    folder = root / "shard-indexes"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json" if os.access(folder, os.W_OK) else None
 
 
 def stem_of(name: str) -> str:
