@@ -190,9 +190,20 @@ def bench(
 
 
 datasets = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Get, check and look at data sets and folders of images."
+    rich_markup_mode=None, help="List, get, check and look at data sets and folders of images.\n\nAlone: the list."
 )
 app.add_typer(datasets, name="data")
+
+
+@datasets.callback(invoke_without_command=True)
+@exits
+def known_sets(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        from pictorch.cli import datasets
+
+        datasets.listing()
+
+
 NAME = Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A data set's name, or a folder of images.")]
 ROOT = Annotated[
     str | None, typer.Option("--data-dir", metavar="DIR", help="Where the data sets lie (default: $PICTORCH_DATA).")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.progress import (
@@ -31,9 +32,10 @@ from pictorch.cli.paths import option_path
 from pictorch.cli.text import say, size
 from pictorch.cli.text import show as print_table
 from pictorch.config import UserError, nearest, recipes
-from pictorch.data import archives, files, imagenet
+from pictorch.data import archives, files, imagenet, own
 from pictorch.data.dataset import SHIPPED
 from pictorch.data.download import DownloadError, fetch
+from pictorch.data.geometry import evaluation_crop
 from pictorch.data.specs import DatasetSpec, File, Form
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -41,6 +43,7 @@ IMAGENET = "imagenet"
 IMAGES_PER_CLASS = 10
 # Of a picture of classes in rows: rows before the next column begins, least pixels of an image.
 ROWS, LEAST_PIXELS = 25, 48
+OWN_PIXELS = 96
 
 Report = Callable[[int, int], None]
 
@@ -97,15 +100,35 @@ def verify(name: str, *, data_dir: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
+def listing() -> None:
+    """Print the known sets, which of them are here, and what else can be trained on."""
+    root = data.root()
+    rows = Table("name", "here", "image", "classes", "what", title=f"Data sets under {root}", title_justify="left")
+    for spec in data.SPECS.values():
+        here = spec.shipped or all(files.locate(file, root) for file in spec.files)
+        pixels = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}"
+        rows.add_row(spec.name, "yes" if here else "no", pixels, str(len(spec.classes)), spec.title)
+    here = own.locate(IMAGENET, root) is not None
+    rows.add_row(IMAGENET, "yes" if here else "no", "any", "1000", "ImageNet (ILSVRC 2012)")
+    print_table(rows)
+    say("A folder with a folder for each class is one, too: `pictorch data verify FOLDER`, then data.name=FOLDER.")
+
+
 def show(name: str, *, data_dir: str | None, out: str | None) -> None:
     """Draw ten training images of every class into one picture. Raises UserError."""
-    if is_path(name) or name == IMAGENET:
-        raise UserError(f"{name}: only {', '.join(data.SPECS)} can be shown")
-    path = Path(option_path("--out", out) or f"{name}.png")
-    dataset = data.open(name, root=data.root(option_path("--data-dir", data_dir)))
+    root = data.root(option_path("--data-dir", data_dir))
+    if own.is_own(name, root):
+        dataset = own.open(name, root=root, image_size=OWN_PIXELS)
+        path = Path(option_path("--out", out) or f"{dataset.spec.name}.png")
+    else:
+        find(name)
+        dataset = data.open(name, root=root)
+        path = Path(option_path("--out", out) or f"{name}.png")
     try:
         picture(dataset).save(path)
     except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"--out: {path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
     say(f"{path}: {IMAGES_PER_CLASS} training images of each class of {dataset.name}")
 
@@ -286,10 +309,23 @@ def imagenet_line(row: dict[str, Any]) -> str:
     return f"imagenet/{row['part']}: {row['classes']:,} classes, {row['images']:,} images, {whole}"
 
 
+def first_images(dataset: data.Dataset) -> data.Split:
+    """Return the first training images of every class, those of a folder cut to a square."""
+    train, size = dataset.train, dataset.spec.image_size
+    firsts = [
+        (train.labels == label).nonzero().flatten()[:IMAGES_PER_CLASS] for label in range(len(dataset.spec.classes))
+    ]
+    some = train.select(torch.cat(firsts))
+    if isinstance(some, data.Split):
+        return some
+    assert callable(some.read)
+    images = [evaluation_crop(some.read(index), size, size) for index in range(len(some))]
+    return data.Split(torch.stack(images), some.labels)
+
+
 def picture(dataset: data.Dataset) -> Image.Image:
     """Return the first images of every class in rows behind the class's name, in columns of ROWS classes."""
-    spec, train = dataset.spec, dataset.train
-    assert isinstance(train, data.Split)
+    spec, train = dataset.spec, first_images(dataset)
     scale = -(-LEAST_PIXELS // spec.image_size)
     font = ImageFont.load_default(14)
     cell, names = scale * spec.image_size + 2, 18 + int(max(font.getlength(title) for title in spec.classes))
@@ -300,7 +336,7 @@ def picture(dataset: data.Dataset) -> Image.Image:
     for label, title in enumerate(spec.classes):
         left, top = label // ROWS * width, label % ROWS * cell
         draw.text((left + 6, top + cell // 2), title, fill="black", font=font, anchor="lm")
-        for n, index in enumerate((train.labels == label).nonzero().flatten()[:IMAGES_PER_CLASS].tolist()):
+        for n, index in enumerate((train.labels == label).nonzero().flatten().tolist()):
             pixels = train.images[index].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
             image = Image.fromarray(pixels).resize((cell - 2, cell - 2), Image.Resampling.NEAREST)
             sheet.paste(image, (left + names + n * cell, top))

@@ -1,7 +1,7 @@
 """An image file of any kind -> uint8 [C,h,w]: upright, grey or RGB, over white; the same in training and prediction.
 
-Pillow decodes. Where simplejpeg is installed (`pip install "pictorch[fast]"`), it decodes plain JPEGs in its exact mode:
-the pixels are those of Pillow, bit for bit, in less time (docs/decode.md).
+Pillow decodes. Where simplejpeg is installed (`pip install "pictorch[fast]"`), it decodes plain JPEGs in its exact
+mode: the pixels are those of Pillow, bit for bit, in less time (docs/decode.md).
 """
 
 import importlib

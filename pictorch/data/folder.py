@@ -292,7 +292,7 @@ def files_of(root: Path, files: list[tuple[Found, int]]) -> Files:
 def hold_out(files: Files, fraction: float, split_seed: int, stratified: bool) -> dict[str, Files]:
     """Return the training and the test part of `files`. Raises UserError if one would be empty."""
     try:
-        sides = split(files.labels, fraction, split_seed, stratified=stratified)
+        sides = split(files.labels, fraction, split_seed, stratified=stratified, part="test")
     except UserError as error:
         raise UserError(f"data.test_fraction: {error}") from None
     return {

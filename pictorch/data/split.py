@@ -7,17 +7,17 @@ from pictorch.data.streams import generator
 
 
 def split(
-    labels: torch.Tensor, fraction: float, seed: int, *, stratified: bool = True
+    labels: torch.Tensor, fraction: float, seed: int, *, stratified: bool = True, part: str = "validation"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the indices (train, val) of a random split of `labels` int64 [N]: disjoint, sorted, int64, N together.
 
     val has round(N * fraction) images; if `stratified`, each class has its share of them but for rounding. The split
-    depends on nothing but the arguments. Raises UserError if either side would be empty.
+    depends on nothing but the arguments. Raises UserError, which calls it the `part` part, if a side would be empty.
     """
     count = round(len(labels) * fraction)
     if not 0 < count < len(labels):
         raise UserError(
-            f"a validation part of {fraction:g} of {len(labels):,} images has {count:,} images and leaves "
+            f"a {part} part of {fraction:g} of {len(labels):,} images has {count:,} images and leaves "
             f"{len(labels) - count:,} for training; both need at least one"
         )
     held_out = choose(labels if stratified else torch.zeros_like(labels), count, generator(seed, "split"))

@@ -20,6 +20,7 @@ import torch
 
 import pictorch
 from pictorch import data, runs
+from pictorch.data.decode import decoder_name
 from pictorch.engine.build import Job
 from pictorch.runs import RunDir, RunError
 
@@ -34,6 +35,7 @@ def environment(job: Job) -> dict[str, Any]:
         **code_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
+        "decoder": decoder_name(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),

@@ -249,6 +249,26 @@ def test_show_is_for_any_number_of_classes_and_for_grey_images(tmp_path: Path) -
         datasets.show("digits", data_dir=None, out=str(tmp_path / "d.what"))
 
 
+def test_show_is_for_folders_too_and_the_list_names_every_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, grey in (("black", 0), ("white", 255)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(15):
+            Image.new("L", (30, 20), grey).save(tmp_path / "pets" / name / f"{number:02d}.png")
+    datasets.show("pets", data_dir=str(tmp_path), out=str(tmp_path / "pets.png"))
+    with Image.open(tmp_path / "pets.png") as image:
+        assert image.height == 2 * 98
+        # below the frames, from the first to the tenth image
+        assert image.getpixel((image.width - 50, 50)) == (0, 0, 0)
+        assert image.getpixel((image.width - 50, 150)) == (255, 255, 255)
+    datasets.listing()
+    said = capsys.readouterr().out
+    assert all(name in said for name in (*data.SPECS, "imagenet"))
+    with pytest.raises(UserError, match="there is no data set 'cifar1'; did you mean 'cifar10'"):
+        datasets.show("cifar1", data_dir=None, out=None)
+
+
 def test_imagenet_is_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         datasets.prepare("imagenet", data_dir=str(tmp_path))
