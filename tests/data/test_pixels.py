@@ -21,7 +21,7 @@ NEAREST, BILINEAR = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
 
 
 def samples(channels: int, size: int) -> Tensor:
-    """Return uint8 [13,C,S,S]: noise, noise in a narrow range, flat images, two and few values, ramps, single pixels."""
+    """Return uint8 [13,C,S,S]: noise, noise in a narrow range, flat images, two and few values, ramps, one pixel."""
     draws = generator("pixels", size)
     noise = torch.randint(256, (13, channels, size, size), dtype=torch.uint8, generator=draws)
     noise[2] = 100 + noise[2] % 20
@@ -89,7 +89,6 @@ def test_enhancers(
 @CHANNELS
 def test_smooth(size: int, channels: int) -> None:
     images = samples(channels, size)
-    # Pillow 13 leaves images below three pixels as they are by way of memory that it does not own.
     if size >= 3:
         assert_same(pixels.smooth(images), images, lambda image, _: image.filter(ImageFilter.SMOOTH))
     else:
@@ -166,7 +165,7 @@ HUES = (-0.5, -0.499, -0.3, -0.004, -0.003, 0.0, 0.003, 0.004, 0.1, 0.25, 0.5)
 
 
 def turned(image: Image.Image, turn: float) -> Image.Image:
-    """Return the image with the hue turned as torchvision does it: int(turn * 255) added to Pillow's hue, modulo 256."""
+    """Return the image with int(turn * 255) added to its Pillow hue, modulo 256, as torchvision does it."""
     if image.mode == "L":
         return image
     hue, saturation, value = image.convert("HSV").split()
