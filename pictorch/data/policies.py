@@ -57,7 +57,7 @@ def apply(
 
     operations: uint8 [B]; arguments: float64 [B]; resample: `pixels.affine` or `pixels.affine_bilinear`.
     """
-    size = images.shape[2]
+    images, size = images.clone(), images.shape[2]
 
     def shift(images: Tensor, operations: Tensor, arguments: Tensor) -> Tensor:
         return pixels.affine(images, matrices(operations, arguments, size))
@@ -69,12 +69,12 @@ def apply(
     # resampling leaves as they are.
     shifts = (operations == OPERATIONS.index("translate_x")) | (operations == OPERATIONS.index("translate_y"))
     bends = (operations >= OPERATIONS.index("shear_x")) & (operations <= OPERATIONS.index("rotate")) & ~shifts
-    images = pixels.on(shifts, images, shift, operations, arguments)
-    images = pixels.on(bends, images, bend, operations, arguments)
+    pixels.on_(shifts, images, shift, operations, arguments)
+    pixels.on_(bends, images, bend, operations, arguments)
     for name, function in WITH_ARGUMENT.items():
-        images = pixels.on(operations == OPERATIONS.index(name), images, function, arguments)
+        pixels.on_(operations == OPERATIONS.index(name), images, function, arguments)
     for name, alone in WITHOUT_ARGUMENT.items():
-        images = pixels.on(operations == OPERATIONS.index(name), images, alone)
+        pixels.on_(operations == OPERATIONS.index(name), images, alone)
     return images
 
 

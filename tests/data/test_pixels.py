@@ -192,7 +192,8 @@ def test_only_the_chosen_are_touched() -> None:
     images = samples(3, 8)
     chosen = torch.arange(13) % 3 == 1
     factors = torch.linspace(0, 2, 13)
-    out = pixels.on(chosen, images, pixels.brightness, factors)
+    out = images.clone()
+    pixels.on_(chosen, out, pixels.brightness, factors)
     assert torch.equal(out[~chosen], images[~chosen])
     assert torch.equal(out[chosen], pixels.brightness(images, factors)[chosen])
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from data.test_pixels import CHANNELS, assert_same, samples
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
-from data.test_pixels import CHANNELS, assert_same, samples
 from torch import Tensor
 
 from pictorch.data import policies
@@ -221,7 +221,7 @@ def test_augmix_against_pillow(options: dict[str, int], channels: int, size: int
 
 def test_what_augmix_draws() -> None:
     step = AugMix(severity=3, width=3)
-    operations, arguments, weights = step.draw(N, 32, generator("augmix"))
+    operations, arguments, _ = step.draw(N, 32, generator("augmix"))
     assert operations.shape == arguments.shape == (N, 1, 3, 3)
     # Depth 1..3 of each chain: operations first, nothing after them.
     happens = operations[:, 0, 0] > 0
@@ -256,7 +256,7 @@ def test_weights_of_augmix(alpha: float) -> None:
     assert weights.min() >= 0
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
     assert stats.kstest(1 - weights[:, 0], stats.beta(alpha, alpha).cdf).pvalue > 0.01
-    # One part of Dirichlet(alpha, alpha, alpha) is Beta(alpha, 2 alpha); without chains that have no weight to speak of.
+    # One part of Dirichlet(alpha, alpha, alpha) is Beta(alpha, 2 alpha); without chains of next to no weight.
     mixed = weights[:, 0] < 0.999
     share = weights[mixed, 2] / (1 - weights[mixed, 0])
     assert stats.kstest(share, stats.beta(alpha, 2 * alpha).cdf).pvalue > 0.01
