@@ -13,6 +13,7 @@ from pictorch import api
 from pictorch.config import recipes
 from pictorch.config.explain import known_keys
 from pictorch.config.schema import EXECUTION_KEYS
+from pictorch.optim import schedules
 from pictorch.runs import RunDir
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +43,15 @@ def test_every_configuration_key_is_documented() -> None:
 def named_by_block(key: str) -> bool:
     """Whether a key is the name that stands for a block of several kinds."""
     return key.endswith(".name") and key not in ("data.name", "model.name")
+
+
+def test_the_page_of_methods_is_what_the_code_says() -> None:
+    assert page_script("methods").page() == read("docs/methods.md"), "write it anew with `python docs/methods.py`"
+
+
+def test_every_schedule_is_documented() -> None:
+    documented = re.findall(r"^\| `([a-z_]+)` \|", read("docs/schedules.md"), re.MULTILINE)
+    assert set(schedules.SHAPES) <= set(documented)
 
 
 def test_every_file_of_a_run_is_documented() -> None:
