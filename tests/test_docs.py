@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -74,6 +75,17 @@ def test_recipes_in_the_readme_exist() -> None:
     named = set(re.findall(r"(?:pictorch train|load_config\(\")\s?([a-z0-9_]+/[a-z0-9_]+)", read("README.md")))
     assert named
     assert named <= set(recipes.names())
+
+
+def test_the_settings_in_the_readme_are_valid() -> None:
+    lines = re.findall(r"^pictorch (?:train|lr-find) (\S+/\S+.*)", read("README.md"), re.MULTILINE)
+    commands = [
+        shlex.split(line.partition("  #")[0].replace("RUN_DIR", "run").replace("--dry-run", "")) for line in lines
+    ]
+    valid = [words for words in commands if "--config" not in words and "my_nets:MyNet" not in " ".join(words)]
+    assert len(valid) >= 8
+    for recipe, *settings in valid:
+        api.load_config(recipe, settings)
 
 
 def test_the_public_names_are_there() -> None:
