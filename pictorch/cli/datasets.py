@@ -76,12 +76,12 @@ def prepare(name: str, *, data_dir: str | None) -> None:
 
 def verify(name: str, *, data_dir: str | None, as_json: bool) -> None:
     """Print which files of a data set are the official ones. Exits with 1 if one is not; raises UserError."""
-    if is_path(name):
+    root = data.root(option_path("--data-dir", data_dir))
+    if is_path(name) or (name != IMAGENET and own.is_own(name, root)):
         from pictorch.cli import doctor
 
-        doctor.verify_folder(Path(name).expanduser(), as_json=as_json, out=None)
+        doctor.verify_folder(own.locate(name, root) or Path(name).expanduser(), as_json=as_json)
         return
-    root = data.root(option_path("--data-dir", data_dir))
     if name == IMAGENET:
         verify_imagenet(root / IMAGENET, as_json=as_json)
         return
