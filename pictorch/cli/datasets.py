@@ -58,7 +58,7 @@ def prepare(name: str, *, data_dir: str | None) -> None:
         )
     root = data.root(option_path("--data-dir", data_dir))
     if name == IMAGENET:
-        prepare_imagenet(root / IMAGENET)
+        prepare_imagenet(root / IMAGENET, data_dir)
         return
     spec = find(name)
     if spec.shipped:
@@ -71,7 +71,7 @@ def prepare(name: str, *, data_dir: str | None) -> None:
     for deviation in dataset.deviations:
         say(f"note: not the official file: {deviation}")
     say(f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images")
-    say(f"Next: {training(name)}{f' --data-dir {shlex.quote(data_dir)}' if data_dir else ''}")
+    say(f"Next: {training(name, data_dir)}")
 
 
 def verify(name: str, *, data_dir: str | None, as_json: bool) -> None:
@@ -145,11 +145,12 @@ def is_path(name: str) -> bool:
     return name not in (*data.SPECS, IMAGENET) and (os.sep in name or os.path.isdir(os.path.expanduser(name)))
 
 
-def training(name: str, folder: Path | None = None) -> str:
-    """Return the command that trains on a data set, or its folder: by its quickest recipe, or by the default one."""
-    own = [recipe for recipe in recipes.names() if recipe.startswith(f"{name}/")]
-    own.sort(key=lambda recipe: not recipe.endswith("/resnet_preact_20"))
-    return f"pictorch train {own[0] if own else f'data.name={shlex.quote(str(folder or name))}'}"
+def training(name: str, data_dir: str | None) -> str:
+    """Return the command that trains on a data set: by its quickest recipe, or by the default one."""
+    shipped = [recipe for recipe in recipes.names() if recipe.startswith(f"{name}/")]
+    shipped.sort(key=lambda recipe: not recipe.endswith("/resnet_preact_20"))
+    place = f" --data-dir {shlex.quote(data_dir)}" if data_dir else ""
+    return f"pictorch train {shipped[0] if shipped else f'data.name={name}'}{place}"
 
 
 def get(spec: DatasetSpec, lacking: list[File], root: Path) -> None:
@@ -237,7 +238,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return columns
 
 
-def prepare_imagenet(folder: Path) -> None:
+def prepare_imagenet(folder: Path, data_dir: str | None) -> None:
     """Unpack the archives that lie in the folder. Raises UserError that says what is missing and where it is had."""
     found = imagenet.count(folder)
     if found["train"][0] < imagenet.CLASSES and (folder / imagenet.TRAIN.path).is_file():
@@ -256,7 +257,7 @@ def prepare_imagenet(folder: Path) -> None:
         raise UserError(imagenet_missing(folder, found))
     for row in imagenet_rows(found):
         say(imagenet_line(row))
-    say(f"Next: {training(IMAGENET, folder)}")
+    say(f"Next: {training(IMAGENET, data_dir)}")
 
 
 def imagenet_missing(folder: Path, found: dict[str, tuple[int, int]]) -> str:

@@ -291,7 +291,7 @@ def test_imagenet_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     datasets.prepare("imagenet", data_dir=str(tmp_path))
     out = capsys.readouterr().out
     assert "imagenet/val: 1 classes, 1 images, not 1,000 and 50,000\n" in out
-    assert out.splitlines()[-1] == f"Next: pictorch train data.name={tmp_path}/imagenet"
+    assert out.splitlines()[-1] == f"Next: pictorch train imagenet/resnet_50 --data-dir {tmp_path}"
 
 
 @pytest.mark.real_data
