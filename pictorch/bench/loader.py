@@ -37,7 +37,7 @@ def images_to_load(root: Any) -> tuple[data.Split, str]:
     return train, "CIFAR-10"
 
 
-def measure(split: data.Split, device: torch.device, *, rounds: int = ROUNDS) -> Iterator[dict[str, Any]]:
+def measure(split: data.Split, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield a row for each of VARIANTS: images a second of both, medians of interleaved rounds, and their ratio.
 
     `spread` is the range of the rounds' ratios divided by their median.
@@ -50,12 +50,12 @@ def measure(split: data.Split, device: torch.device, *, rounds: int = ROUNDS) ->
             baseline, pixels, split.labels.tolist(), name, np.array(mean, np.float32), np.array(std, np.float32)
         )
         loaders = {workers: forever(makers(workers)) for workers in range((os.cpu_count() or 1) + 1)}
-        speeds = {workers: rate(batches, BASELINE_BATCHES) for workers, batches in loaders.items()}
+        speeds = {n: max(rate(batches, BASELINE_BATCHES) for _ in range(ROUNDS)) for n, batches in loaders.items()}
         best = max(speeds, key=lambda workers: speeds[workers])
         for workers in loaders.keys() - {best}:
             loaders[workers].close()  # its worker processes would compete with what is measured
         ours()
-        pairs = [(ours(), rate(loaders[best], BASELINE_BATCHES)) for _ in range(rounds)]
+        pairs = [(ours(), rate(loaders[best], BASELINE_BATCHES)) for _ in range(ROUNDS)]
         loaders[best].close()
         ratios = [a / b for a, b in pairs]
         yield {
