@@ -28,6 +28,7 @@ from rich.progress import (
 from rich.table import Table
 
 from pictorch import data
+from pictorch.cli.listing import columns
 from pictorch.cli.paths import option_path
 from pictorch.cli.text import say, size
 from pictorch.cli.text import show as print_table
@@ -93,7 +94,7 @@ def verify(name: str, *, data_dir: str | None, as_json: bool) -> None:
         row = {"name": dataset.name, "official": dataset.official, "checksum": dataset.checksum, **images}
         say(json.dumps(row | {"files": rows}))
     else:
-        print_table(table(rows))
+        say(table(rows))
         what = "the official files" if dataset.official else "not the official files; every result on them is named so"
         say(f"{dataset.name}: {images['train']:,} training and {images['test']:,} test images, {what}")
     if not dataset.official:
@@ -227,15 +228,16 @@ def describe(content: files.Content) -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    columns = Table("file", "", "bytes", "md5")
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return a line a file, and one of what was expected below; no column is cut, because checksums are compared."""
+    lines = [("file", "", "bytes", "md5")]
     for row in rows:
         standing = "official" if row["official"] else "not official"
-        columns.add_row(row["file"], standing, f"{row['size']:,}", row["md5"])
+        lines.append((row["file"], standing, f"{row['size']:,}", row["md5"]))
         if not row["official"]:
             expected = "not known" if row["official_size"] is None else f"{row['official_size']:,}"
-            columns.add_row("", "expected", expected, row["official_md5"] or "not known")
-    return columns
+            lines.append(("", "expected", expected, row["official_md5"] or "not known"))
+    return columns(lines)
 
 
 def prepare_imagenet(folder: Path, data_dir: str | None) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import SMALL, small_config
+from PIL import Image
 from safetensors import safe_open
 from torch._dynamo.exc import Unsupported
 
@@ -104,9 +105,12 @@ def test_the_device_of_an_evaluation_is_named(small_run: api.Result) -> None:
 
 def test_weights_of_another_data_set_are_not_evaluated(small_run: api.Result) -> None:
     run = runs.open(shutil.copytree(small_run.run_dir, "copy"))
-    run.config.write_text(run.config.read_text().replace("name: digits", "name: mnist"))
+    for path in ("pets/train/cat/a.png", "pets/train/dog/a.png", "pets/test/cat/a.png"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(path)
+    run.config.write_text(run.config.read_text().replace("name: digits", "name: pets"))
     with pytest.raises(
-        UserError, match=r"config\.yaml: data.name is mnist, but the weights of model.safetensors were .* on digits"
+        UserError, match=r"config\.yaml: data.name is pets, but the weights of model.safetensors were .* on digits"
     ):
         api.evaluate(run.path)
 
