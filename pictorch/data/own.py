@@ -152,7 +152,10 @@ def open_own_shards(
         parts["test"] = part_of(others)
     else:
         fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
-        kept, held_out = split(train.index.labels, fraction, split_seed, stratified=stratified, part="test")
+        try:
+            kept, held_out = split(train.index.labels, fraction, split_seed, stratified=stratified, part="test")
+        except UserError as error:
+            raise UserError(f"data.test_fraction: {error}") from None
         parts = {"train": parts["train"].select(kept), "test": parts["train"].select(held_out)}
         notes.append(f"the test part is {fraction:g} of the images, by data.split_seed={split_seed}")
     return Dataset(spec=spec, train=parts["train"], test=parts["test"], checksum=digest.hexdigest(), notes=tuple(notes))

@@ -107,7 +107,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
         found = [name for name in modules if fnmatchcase(name, pattern)]
         if not found:
             near = ", ".join(map(repr, get_close_matches(pattern, [BACKBONE, *modules], cutoff=0)))
-            raise UserError(f"freeze: no module has a name like {pattern!r}; the nearest names are {near}")
+            raise UserError(f"no module has a name like {pattern!r}; the nearest names are {near}")
         matched += [part for name in found for part in modules[name].modules()]
     frozen = {id(p) for module in matched for p in module.parameters(recurse=False)}
     for module in matched:

@@ -142,6 +142,8 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.test: .*pets is a folder of images"):
         own.open("pets", root=tmp_path, test="x.tar")
     path = shard(tmp_path / "a.tar", 4)
+    with pytest.raises(UserError, match=r"^data\.test_fraction: a test part of 0\.01 of \d+ images has 0 images"):
+        own.open(str(path), root=tmp_path, test_fraction=0.01)
     with pytest.raises(UserError, match=r"data\.test_fraction: data\.test names the test part"):
         own.open(str(path), root=tmp_path, test=str(path), test_fraction=0.5)
 

@@ -119,7 +119,7 @@ def test_only_what_is_not_frozen_moves() -> None:
     after = weights.load(runs.open("run").weights)[0].state_dict()
     still = {name for name in before if torch.equal(before[name], after[name])}
     assert still == {name for name in before if name.startswith(("stem", "stages.0"))}
-    with pytest.raises(UserError, match=r"^optim\.freeze: .*no module has a name like 'steem'"):
+    with pytest.raises(UserError, match=r"^optim\.freeze: no module has a name like 'steem'"):
         build(small_config("optim.freeze=steem"))
     with pytest.raises(UserError, match=r"optim\.freeze: every parameter is frozen"):
         build(small_config("optim.freeze='*'"))
