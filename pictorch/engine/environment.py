@@ -45,6 +45,7 @@ def environment(job: Job) -> dict[str, Any]:
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "device": str(device),
         "data_root": str(data.root(job.config.data.dir).absolute()),
+        "working_directory": str(Path.cwd()),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

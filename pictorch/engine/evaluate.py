@@ -150,11 +150,11 @@ def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluatio
 
 
 def data_root(run: RunDir, name: str, dir: str | None) -> Path:
-    """Return the data root that the configuration and the environment give, or where the run had its data if the set
-    is there alone."""
+    """Return the data root that the configuration and the environment give, or if the set is there alone, where the
+    run had its data: the root, or for a folder the directory, that it was started with."""
 
     def has_all(root: Path) -> bool:
-        if own.is_own(name, root):
+        if name not in data.SPECS:
             return own.is_shards(name) or own.locate(name, root) is not None
         spec = data.find(name)
         return spec.shipped or all(files.locate(file, root) for file in spec.files)
@@ -162,5 +162,6 @@ def data_root(run: RunDir, name: str, dir: str | None) -> Path:
     root = data.root(dir)
     if has_all(root):
         return root
-    recorded = environment.last_session(environment.read(run)).get("data_root")
-    return Path(recorded) if isinstance(recorded, str) and has_all(Path(recorded)) else root
+    session = environment.last_session(environment.read(run))
+    recorded = (session.get(key) for key in ("data_root", "working_directory"))
+    return next((Path(place) for place in recorded if isinstance(place, str) and has_all(Path(place))), root)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from pictorch.config import Config, UserError
 from pictorch.config.schema import Augment
 from pictorch.data import own, policies
 from pictorch.data.erasing import Cutout, DualCutout, RandomErasing
+from pictorch.data.folder import shortened
 from pictorch.data.geometry import ResizedCrop, Rotate
 from pictorch.data.loader import Loader, ResidentLoader
 from pictorch.data.mix import CutMix, Mixup, ResizeMix, Ricap
@@ -150,8 +152,29 @@ def settle(
     )
     reader = loader(part, pipeline, workers=workers(config), resize=resize)
     assert isinstance(reader, StreamingLoader)
-    images = torch.cat(list(reader.images(torch.arange(len(part)), (), 0)))
+    try:
+        images = torch.cat(list(reader.images(torch.arange(len(part)), (), 0)))
+    except UserError as error:
+        raise unreadable(part, workers(config)) or error from None
     return data.Split(images.contiguous(), part.labels)
+
+
+def unreadable(part: data.Images, workers: int) -> UserError | None:
+    """Return what is wrong with the images of a part, all in one message; None where there is nothing."""
+
+    def fault(index: int) -> str | None:
+        assert callable(part.read)
+        try:
+            part.read(index)
+        except UserError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(workers or 1) as pool:
+        faults = [fault for fault in pool.map(fault, range(len(part))) if fault]
+    if len(faults) < 2:
+        return UserError(faults[0]) if faults else None
+    return UserError("\n  ".join([f"{len(faults):,} images cannot be used:", *shortened(faults)]))
 
 
 def resident(config: Config, needed_bytes: int, device: torch.device, notes: list[str]) -> bool:

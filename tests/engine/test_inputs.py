@@ -1,5 +1,6 @@
 """From the configuration to loaders: where images lie, what is held out, and the same run from folder and memory."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -78,6 +79,33 @@ def test_a_run_on_a_folder_learns_resumes_and_is_used(pets: Path, resident: str)
     labels = ["cat" if "/cat/" in str(path) else "dog" for path in sorted(files)]
     wrong = sum(answer.classes[0] != label for answer, label in zip(answers, labels, strict=True))
     assert 100 * wrong / 20 == whole.test_error
+
+
+def test_all_files_of_a_part_that_cannot_be_read_are_listed_at_once(pets: Path) -> None:
+    bad = [pets / "train" / "cat" / "0.png", pets / "train" / "dog" / "3.png"]
+    for path in bad:
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"^2 images cannot be used:\n") as caught:
+        build(config(pets))
+    assert str(caught.value).splitlines()[1:] == [
+        f"  {path}: this is not an image file that Pillow knows" for path in bad
+    ]
+    bad[0].unlink()
+    with pytest.raises(UserError, match=rf"^{re.escape(str(bad[1]))}: this is not an image file that Pillow knows$"):
+        build(config(pets))
+
+
+def test_an_evaluation_finds_a_folder_that_the_run_named_from_another_directory(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere := pets.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(pets.parent)
+    # As a folder of the working directory, by its name alone; then as one under the data root.
+    for number, settings in enumerate((config(Path(pets.name)), config(Path(pets.name), f"data.dir={pets.parent}"))):
+        error = api.train(settings, out=f"run{number}").test_error
+        monkeypatch.chdir(elsewhere)
+        assert api.evaluate(pets.parent / f"run{number}").error == error
+        monkeypatch.chdir(pets.parent)
 
 
 def test_decoded_images_are_kept_for_random_parts_of_them(pets: Path) -> None:
