@@ -81,7 +81,13 @@ def verify(name: str, *, data_dir: str | None, as_json: bool) -> None:
     if is_path(name) or (name != IMAGENET and own.is_own(name, root)):
         from pictorch.cli import doctor
 
-        doctor.verify_folder(own.locate(name, root) or Path(name).expanduser(), as_json=as_json)
+        folder = own.locate(name, root)
+        if own.is_shards(name) or (folder and own.holds_shards(folder)):
+            raise UserError(
+                f"{name}: these are shards, and verify looks into folders of images; "
+                "`pictorch train` reads their headers before it begins and names what is wrong"
+            )
+        doctor.verify_folder(folder or Path(name).expanduser(), as_json=as_json)
         return
     if name == IMAGENET:
         verify_imagenet(root / IMAGENET, as_json=as_json)

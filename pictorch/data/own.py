@@ -13,7 +13,7 @@ from pictorch.data.dataset import Dataset
 from pictorch.data.decode import decode, decode_file
 from pictorch.data.folder import DEFAULT_TEST_FRACTION, Files, open_folder
 from pictorch.data.parts import Images
-from pictorch.data.shards import LocalShards, UrlShards, open_shards
+from pictorch.data.shards import LocalShards, UrlShards, is_url, open_shards
 from pictorch.data.specs import SPECS, ImagesSpec
 from pictorch.data.split import split
 from pictorch.data.streaming import imagenet_resize
@@ -39,6 +39,11 @@ def is_own(name: str, root: Path) -> bool:
 def is_shards(name: str) -> bool:
     """Return whether a name means WebDataset shards: .tar files, URLs, commands."""
     return name.endswith(".tar") or "://" in name or name.startswith("pipe:")
+
+
+def holds_shards(folder: Path) -> bool:
+    """Return whether a folder has shards in it, and no folder."""
+    return any(folder.glob("*.tar")) and not any(child.is_dir() for child in folder.iterdir())
 
 
 def locate(name: str, root: Path) -> Path | None:
@@ -95,7 +100,7 @@ def open(
     if folder is None:
         hint = f"; `pictorch data prepare {IMAGENET}` says how it gets there" if name == IMAGENET else ""
         raise UserError(f"data.name: there is no folder {name}, neither here nor under the data root {root}{hint}")
-    if sorted(folder.glob("*.tar")) and not any(child.is_dir() for child in folder.iterdir()):
+    if holds_shards(folder):
         return open_own_shards(str(folder), root, test, test_fraction, split_seed, stratified, **settings)
     if test is not None:
         raise UserError(f"data.test: {folder} is a folder of images, whose test part is test/ or val/ in it")
@@ -136,6 +141,10 @@ def open_own_shards(
     channels: int | None,
 ) -> Dataset:
     """Index the shards of the training part, and those of the test part or hold one out."""
+    if test is None and is_url(name):
+        raise UserError(
+            f"data.test: expected the shards of the test part; those of {name} come one after another and cannot be split"
+        )
     reading = partial(decode, channels=channels or 3)
     train = open_shards(name, decode=reading, index_file=index_file(name, root))
     classes = train.index.classes
@@ -178,8 +187,10 @@ def index_file(name: str, root: Path) -> Path | None:
 
 
 def stem_of(name: str) -> str:
-    """Return a short name for shards: the last part of the path up to the first brace, dot or number."""
+    """Return a short name for shards: that of their folder, or the last part up to the first brace, dot or number."""
     last = name.rstrip("/").rpartition("/")[2]
+    if not is_shards(name):
+        return last
     stem = last
     for mark in ("{", ".", "*", "?"):
         stem = stem.partition(mark)[0]

@@ -201,6 +201,14 @@ def test_verify_official_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.endswith("digits: 1,442 training and 355 test images, the official files\n")
 
 
+def test_verify_says_that_shards_are_no_folder_of_images(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "a.tar").touch()
+    for name in (str(tmp_path / "shards"), str(tmp_path / "shards" / "a.tar"), "https://example.org/a-{0..3}.tar"):
+        with pytest.raises(UserError, match=r": these are shards, and verify looks into folders of images; "):
+            datasets.verify(name, data_dir=None, as_json=False)
+
+
 def test_verify_names_what_is_not_official_and_ends_with_1(cifar: Path, capsys: pytest.CaptureFixture[str]) -> None:
     datasets.prepare("cifar10", data_dir=None)
     path = list(BATCHES)[2]

@@ -126,7 +126,12 @@ def test_shards_in_a_folder_and_in_braces(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     for number in range(3):
         shard(tmp_path / "shards" / f"a-{number}.tar", 4)
-    assert len(own.open("shards", root=tmp_path, test_fraction=0.5).train) == 6
+    whole = own.open("shards", root=tmp_path, test_fraction=0.5)
+    assert len(whole.train) == 6
+    assert whole.spec.name == "shards"
+    (tmp_path / "shards").rename(tmp_path / "shards2")
+    assert own.open("shards2", root=tmp_path).spec.name == "shards2"
+    (tmp_path / "shards2").rename(tmp_path / "shards")
     pattern = str(tmp_path / "shards" / "a-{0..1}.tar")
     assert len(own.open(pattern, root=tmp_path, test_fraction=0.5).train) == 4
 
@@ -141,6 +146,11 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
     folder(tmp_path / "pets", {"train": 1, "val": 1})
     with pytest.raises(UserError, match=r"data\.test: .*pets is a folder of images"):
         own.open("pets", root=tmp_path, test="x.tar")
+    # Nothing is read before this is said: no host answers there.
+    with pytest.raises(
+        UserError, match=r"^data\.test: expected the shards of the test part; those of http://.* cannot"
+    ):
+        own.open("http://nowhere.invalid/a.tar", root=tmp_path)
     path = shard(tmp_path / "a.tar", 4)
     with pytest.raises(UserError, match=r"^data\.test_fraction: a test part of 0\.01 of \d+ images has 0 images"):
         own.open(str(path), root=tmp_path, test_fraction=0.01)
