@@ -303,19 +303,19 @@ def hold_out(files: Files, fraction: float, split_seed: int, stratified: bool) -
 
 def check_split(path: Path, names: tuple[str, ...], parts: Mapping[str, Files]) -> None:
     """Raise UserError if the split left no image of a class for training."""
-    if missing := absent(names, parts["train"]):
+    if missing := absent(names, parts["train"].labels):
         raise UserError(f"{path}: the split leaves no training image of {listed(missing)}")
 
 
-def absent(names: tuple[str, ...], files: Files) -> list[str]:
-    """Return the classes of which there is no image."""
-    counts = torch.bincount(files.labels, minlength=len(names)).tolist()
+def absent(names: tuple[str, ...], labels: Tensor) -> list[str]:
+    """Return the classes of which no image has the label; labels: int64 [n]."""
+    counts = torch.bincount(labels, minlength=len(names)).tolist()
     return [name for name, count in zip(names, counts, strict=True) if not count]
 
 
 def absent_notes(names: tuple[str, ...], parts: Mapping[str, Files]) -> Iterator[str]:
     for part, files in parts.items():
-        if missing := absent(names, files):
+        if missing := absent(names, files.labels):
             yield f"the {part} part has no image of {len(missing)} of {len(names)} classes: {listed(missing)}"
 
 

@@ -143,7 +143,8 @@ def open_own_shards(
     """Index the shards of the training part, and those of the test part or hold one out."""
     if test is None and is_url(name):
         raise UserError(
-            f"data.test: expected the shards of the test part; those of {name} come one after another and cannot be split"
+            "data.test: expected the shards of the test part; "
+            f"those of {name} come one after another and cannot be split"
         )
     reading = partial(decode, channels=channels or 3)
     train = open_shards(name, decode=reading, index_file=index_file(name, root))

@@ -15,7 +15,7 @@ from pictorch.config import Config, UserError
 from pictorch.config.schema import Augment
 from pictorch.data import own, policies
 from pictorch.data.erasing import Cutout, DualCutout, RandomErasing
-from pictorch.data.folder import shortened
+from pictorch.data.folder import absent, listed, shortened
 from pictorch.data.geometry import ResizedCrop, Rotate
 from pictorch.data.loader import Loader, ResidentLoader
 from pictorch.data.mix import CutMix, Mixup, ResizeMix, Ricap
@@ -58,6 +58,8 @@ def create(config: Config, device: torch.device) -> Inputs:
     notes = list(dataset.notes)
     spec, augment = dataset.spec, config.augment
     train, val = training_parts(config, dataset)
+    if missing := absent(spec.classes, train.labels):
+        notes.append(f"no training image is left of {len(missing)} of {len(spec.classes)} classes: {listed(missing)}")
     if not augment.resized_crop:
         train = settle(train, config, spec, device, spec.image_size, notes)
     resize = own.evaluation_resize(spec.image_size)

@@ -128,6 +128,12 @@ def test_a_part_of_the_folder_for_validation_and_statistics_of_one_s_own(pets: P
         build(config(pets, "train.select=best-val"))
 
 
+def test_classes_of_which_no_training_image_is_left_are_named(pets: Path) -> None:
+    job = build(config(pets, "data.fraction=0.02", "data.drop_last=false"))
+    assert "no training image is left of 1 of 2 classes: dog" in job.notes
+    assert not any("is left of" in note for note in build(config(pets)).notes)
+
+
 def test_a_validation_part_on_the_disk_is_used_and_not_split_again(pets: Path) -> None:
     (pets / "val").rename(pets / "test")
     (pets / "train").rename(pets / "val")
