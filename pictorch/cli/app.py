@@ -224,12 +224,15 @@ def prepare(name: NAME, data_dir: ROOT = None) -> None:
 def verify(
     name: NAME,
     data_dir: ROOT = None,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Count a known set's near-duplicates, too; a folder's always are.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Check a data set's files against the official ones, or look for what is wrong with a folder of images."""
     from pictorch.cli import datasets
 
-    datasets.verify(name, data_dir=data_dir, as_json=json)
+    datasets.verify(name, data_dir=data_dir, as_json=json, duplicates=duplicates)
 
 
 @datasets.command("show")

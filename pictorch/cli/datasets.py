@@ -75,8 +75,11 @@ def prepare(name: str, *, data_dir: str | None) -> None:
     say(f"Next: {training(name, data_dir)}")
 
 
-def verify(name: str, *, data_dir: str | None, as_json: bool) -> None:
-    """Print which files of a data set are the official ones. Exits with 1 if one is not; raises UserError."""
+def verify(name: str, *, data_dir: str | None, as_json: bool, duplicates: bool = False) -> None:
+    """Print which files of a data set are the official ones, and with `duplicates` how many of its images are alike.
+
+    Of a folder print what is wrong with it. Exits with 1 if a file is not official; raises UserError.
+    """
     root = data.root(option_path("--data-dir", data_dir))
     if is_path(name) or (name != IMAGENET and own.is_own(name, root)):
         from pictorch.cli import doctor
@@ -98,13 +101,37 @@ def verify(name: str, *, data_dir: str | None, as_json: bool) -> None:
     images = {"train": len(dataset.train), "test": len(dataset.test)}
     if as_json:
         row = {"name": dataset.name, "official": dataset.official, "checksum": dataset.checksum, **images}
-        say(json.dumps(row | {"files": rows}))
+        alike = {"near_duplicates": near_duplicates(dataset)} if duplicates else {}
+        say(json.dumps(row | alike | {"files": rows}))
     else:
         say(table(rows))
         what = "the official files" if dataset.official else "not the official files; every result on them is named so"
         say(f"{dataset.name}: {images['train']:,} training and {images['test']:,} test images, {what}")
+        if duplicates:
+            found = near_duplicates(dataset)
+            say(
+                f"near-duplicates (docs/folders.md): {found['test_in_train']:,} test images resemble a training image, "
+                f"{found['other_class']:,} of them one of another class; {found['train']:,} pairs among the training "
+                f"images, {found['test']:,} among the test images"
+            )
     if not dataset.official:
         sys.exit(1)
+
+
+def near_duplicates(dataset: data.Dataset) -> dict[str, int]:
+    """Return how many test images have a near-duplicate for training, of what class, and the pairs within each part."""
+    from pictorch.data import duplicates
+
+    train, test = dataset.train, dataset.test
+    assert isinstance(train, data.Split)
+    assert isinstance(test, data.Split)
+    across = duplicates.near_duplicates(test.images, train.images).places
+    return {
+        "test_in_train": len(across),
+        "other_class": int((test.labels[across[:, 0]] != train.labels[across[:, 1]]).sum()),
+        "train": len(duplicates.near_duplicates(train.images).places),
+        "test": len(duplicates.near_duplicates(test.images).places),
+    }
 
 
 def listing() -> None:

@@ -236,6 +236,15 @@ def test_verify_lists_what_is_missing(cifar: Path) -> None:
         datasets.verify("cifar10", data_dir=None, as_json=False)
 
 
+def test_verify_counts_near_duplicates(capsys: pytest.CaptureFixture[str]) -> None:
+    datasets.verify("digits", data_dir=None, as_json=True, duplicates=True)
+    found = json.loads(capsys.readouterr().out)["near_duplicates"]
+    assert found.keys() == {"test_in_train", "other_class", "train", "test"}
+    assert 0 <= found["other_class"] <= found["test_in_train"] <= 355
+    datasets.verify("digits", data_dir=None, as_json=False, duplicates=True)
+    assert f"{found['test_in_train']:,} test images resemble a training image" in capsys.readouterr().out
+
+
 def test_show_draws_ten_images_of_every_class(cifar: Path, tmp_path: Path) -> None:
     datasets.prepare("cifar10", data_dir=None)
     datasets.show("cifar10", data_dir=None, out=None)
