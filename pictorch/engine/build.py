@@ -219,6 +219,11 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
     if config.swa:
         job.average, job.average_every = SWA(model), steps
         job.average_after = ceil(config.swa.start_epochs * steps)
+        if job.updates // steps <= job.average_after // steps:
+            notes.append(
+                f"swa.start_epochs={config.swa.start_epochs:g}: the run of {job.updates:,} updates ends before an "
+                f"epoch ({steps:,} updates) after that does: no weights are averaged"
+            )
     job.notes = tuple(notes)
     return job
 

@@ -141,3 +141,12 @@ def test_auxiliary_heads_are_trained_with_their_weights() -> None:
     assert loss.item() == pytest.approx(expected[0] + 0.3 * expected[1] + 0.3 * expected[2], rel=1e-5)
     assert logits.shape == (job.config.train.batch_size, 10)
     assert job.model.get_submodule("auxiliary.4a.classifier").weight.grad is None  # the step has used and dropped it
+
+
+@pytest.mark.parametrize(("missing", "said"), [(1, True), (0, False)])
+def test_an_average_that_never_begins_is_said(missing: int, said: bool) -> None:
+    steps = len(build(small_config("train.epochs=4")).train_loader)
+    updates = steps - missing  # the average takes the weights in at the ends of epochs
+    job = build(small_config("train.epochs=4", f"train.max_steps={updates}", "swa.start_epochs=0.5"))
+    text = f"swa.start_epochs=0.5: the run of {updates} updates ends before an epoch ({steps} updates) after that does"
+    assert any(note.startswith(text) for note in job.notes) == said
