@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -101,7 +102,12 @@ def open(
         hint = f"; `pictorch data prepare {IMAGENET}` says how it gets there" if name == IMAGENET else ""
         raise UserError(f"data.name: there is no folder {name}, neither here nor under the data root {root}{hint}")
     if holds_shards(folder):
-        return open_own_shards(str(folder), root, test, test_fraction, split_seed, stratified, **settings)
+        shards = str(folder)
+        if test is None and (parts_in := shard_parts(folder)):
+            shards, test = parts_in
+        dataset = open_own_shards(shards, root, test, test_fraction, split_seed, stratified, **settings)
+        note = (f"{shards} are the training part, {test} the test part",) if shards != str(folder) else ()
+        return replace(dataset, spec=replace(dataset.spec, name=folder.resolve().name), notes=(*note, *dataset.notes))
     if test is not None:
         raise UserError(f"data.test: {folder} is a folder of images, whose test part is test/ or val/ in it")
     found = open_folder(folder, test_fraction=test_fraction, split_seed=split_seed, stratified=stratified)
@@ -117,6 +123,14 @@ def open(
         checksum=found.checksum,
         notes=found.notes,
     )
+
+
+def shard_parts(folder: Path) -> tuple[str, str] | None:
+    """Return the shards of the training and of the test part where a folder has both, by how their names begin."""
+    begin = {word for word in ("train", "test", "val") if any(folder.glob(f"{word}*.tar"))}
+    if "train" not in begin or len(begin) == 1:
+        return None
+    return str(folder / "train*.tar"), str(folder / ("test*.tar" if "test" in begin else "val*.tar"))
 
 
 def images(files: Files, channels: int) -> Images:

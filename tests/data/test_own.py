@@ -136,6 +136,22 @@ def test_shards_in_a_folder_and_in_braces(tmp_path: Path) -> None:
     assert len(own.open(pattern, root=tmp_path, test_fraction=0.5).train) == 4
 
 
+def test_a_folder_s_shards_for_training_and_test_are_not_mixed(tmp_path: Path) -> None:
+    (tmp_path / "pets").mkdir()
+    for name, count in (("train-0", 6), ("train-1", 4), ("val-0", 2)):
+        shard(tmp_path / "pets" / f"{name}.tar", count)
+    dataset = own.open("pets", root=tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (10, 2)
+    assert dataset.spec.name == "pets"
+    folder = tmp_path / "pets"
+    assert dataset.notes == (f"{folder}/train*.tar are the training part, {folder}/val*.tar the test part",)
+    shard(folder / "test-0.tar", 4)
+    assert len(own.open("pets", root=tmp_path).test) == 4
+    (folder / "test-0.tar").rename(folder / "a.tar")
+    (folder / "val-0.tar").unlink()
+    assert len(own.open("pets", root=tmp_path, test_fraction=0.5).train) == 7
+
+
 def test_mistakes_are_said(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"data\.name: there is no folder \./pets, neither here nor under the data root"
