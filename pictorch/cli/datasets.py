@@ -32,7 +32,7 @@ from pictorch.cli.listing import columns
 from pictorch.cli.paths import option_path
 from pictorch.cli.text import say, size
 from pictorch.cli.text import show as print_table
-from pictorch.config import UserError, nearest, recipes
+from pictorch.config import UserError, recipes
 from pictorch.data import archives, files, imagenet, own
 from pictorch.data.dataset import SHIPPED
 from pictorch.data.download import DownloadError, fetch
@@ -61,7 +61,7 @@ def prepare(name: str, *, data_dir: str | None) -> None:
     if name == IMAGENET:
         prepare_imagenet(root / IMAGENET, data_dir)
         return
-    spec = find(name)
+    spec = data.find(name)
     if spec.shipped:
         say(f"{name} is part of the package")
     elif lacking := [file for file in spec.files if files.locate(file, root) is None]:
@@ -95,7 +95,7 @@ def verify(name: str, *, data_dir: str | None, as_json: bool, duplicates: bool =
     if name == IMAGENET:
         verify_imagenet(root / IMAGENET, as_json=as_json)
         return
-    spec = find(name)
+    spec = data.find(name)
     rows = [describe(content) for content in files.read_all(spec, SHIPPED if spec.shipped else root)]
     dataset = data.open(name, root=root)
     images = {"train": len(dataset.train), "test": len(dataset.test)}
@@ -155,7 +155,6 @@ def show(name: str, *, data_dir: str | None, out: str | None) -> None:
         dataset = own.open(name, root=root, image_size=OWN_PIXELS)
         path = Path(option_path("--out", out) or f"{dataset.spec.name}.png")
     else:
-        find(name)
         dataset = data.open(name, root=root)
         path = Path(option_path("--out", out) or f"{name}.png")
     try:
@@ -165,13 +164,6 @@ def show(name: str, *, data_dir: str | None, out: str | None) -> None:
             raise
         raise UserError(f"--out: {path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
     say(f"{path}: {IMAGES_PER_CLASS} training images of each class of {dataset.name}")
-
-
-def find(name: str) -> DatasetSpec:
-    """Return the specification of a data set. Raises UserError with the nearest names, ImageNet's among them."""
-    if name not in data.SPECS:
-        raise UserError(f"there is no data set {name!r}{nearest(name, [*data.SPECS, IMAGENET])}")
-    return data.find(name)
 
 
 def is_path(name: str) -> bool:

@@ -69,7 +69,8 @@ class DatasetSpec(ImagesSpec):
 def find(name: str) -> DatasetSpec:
     """Return the specification of the data set `name`. Raises UserError with the nearest names for another one."""
     if name not in SPECS:
-        raise UserError(f"there is no data set {name!r}{nearest(name, SPECS)}")
+        hint = nearest(name, [*SPECS, "imagenet"])
+        raise UserError(f"there is no data set {name!r}{hint}; a folder of your own images is named by its path")
     return SPECS[name]
 
 
