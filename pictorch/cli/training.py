@@ -158,8 +158,11 @@ def show_result(result: api.Result) -> None:
     """Print the finished run's figures and what one can do with it."""
     row = result.row
     whose = "the last epoch's weights" if row["selection"] == "last" else "the weights of the best validation"
+    if row["averaged"]:
+        whose = f"the average by {row['averaged'].upper()}"
     rows = [
         ("test error", f"{row['test_error']:.2f}% ({whose}, {row['test_images']:,} images)"),
+        *([("without average", f"{row['raw_test_error']:.2f}%")] if row["averaged"] else []),
         ("top-1 / top-5", f"{row['test_top1']:.2f}% / {row['test_top5']:.2f}%"),
         *([("validation top-1", validation(row))] if row["val_top1"] is not None else []),
         ("training time", f"{duration(row['train_seconds'])} for {row['epochs']} epochs, {row['steps']:,} updates"),

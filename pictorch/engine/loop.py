@@ -25,7 +25,7 @@ from pictorch.engine.progress import Progress, Snapshot
 from pictorch.engine.state import State, content, load_checkpoint, take_weights
 from pictorch.engine.step import train_step
 from pictorch.metrics import TrainMeter
-from pictorch.optim.average import EMA, SWA, NoAverage, reestimate_bn
+from pictorch.optim.average import EMA, SWA, reestimate_bn
 from pictorch.runs import RunDir
 
 
@@ -62,16 +62,24 @@ def fit(job: Job, run: RunDir, state: State, *, progress: Progress, stop: Stop) 
             tracker.close()
     if train.select == "best-val":
         take_weights(job, load_checkpoint(job, run.best_checkpoint))
-    averages = not isinstance(job.average, NoAverage)
-    raw = evaluate_part(job, "test", stop) if averages else None
-    keep_average(job)
-    if job.val_loader is not None or evaluation is None or averages:
+    raw = None
+    if averaged(job):
+        raw = evaluate_part(job, "test", stop)
+        keep_average(job)
+    if job.val_loader is not None or evaluation is None or raw:
         evaluation = evaluate_part(job, "test", stop)
     return evaluation, raw
 
 
+def averaged(job: Job) -> str | None:
+    """Return whose average of the weights there is, "ema" or "swa"; None where none was taken."""
+    if isinstance(job.average, EMA):
+        return "ema"
+    return "swa" if isinstance(job.average, SWA) and job.average.count else None
+
+
 def keep_average(job: Job) -> None:
-    """Put the average of the weights, where there is one, in the place of the network's own for good.
+    """Put the average of the weights in the place of the network's own for good.
 
     The statistics of batch norm are those of the average: averaged too (EMA), or estimated anew on an epoch of training
     images (SWA).

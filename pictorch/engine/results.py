@@ -9,7 +9,7 @@ from pictorch.data import own
 from pictorch.engine.build import Job
 from pictorch.engine.environment import last_session
 from pictorch.engine.evaluate import Evaluation
-from pictorch.engine.loop import stopped_early
+from pictorch.engine.loop import averaged, stopped_early
 from pictorch.engine.memory import peak_memory_bytes
 from pictorch.engine.state import State
 from pictorch.models import weights
@@ -37,7 +37,7 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation, raw:
         "epochs": state.epoch,
         "steps": state.step,
         "selection": job.config.train.select,
-        "averaged": "ema" if job.config.ema else "swa" if job.config.swa else None,
+        "averaged": averaged(job),
         "stopped_early": stopped_early(job, state),
         "test_images": evaluation.images,
         "test_error": evaluation.error,

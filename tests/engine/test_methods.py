@@ -7,6 +7,7 @@ import torch
 from conftest import PressCtrlC, same, small_config, state_of
 
 from pictorch import api, runs
+from pictorch.cli.training import show_result
 from pictorch.config import UserError
 from pictorch.engine import checkpoint
 from pictorch.engine.build import build
@@ -89,6 +90,21 @@ def test_swa_keeps_the_mean_of_the_epochs_ends_with_statistics_of_its_own(monkey
     last = checkpoint.load(runs.open("run").last_checkpoint)["model"]
     means = [key for key in kept if key.endswith("running_mean")]
     assert all(not torch.equal(kept[key], last[key]) for key in means)
+
+
+def test_swa_that_ends_before_it_begins_is_no_average() -> None:
+    result = api.train(small_config("swa.start_epochs=2", "train.max_steps=11"), out="run")
+    assert result.row["averaged"] is result.row["raw_test_error"] is None
+    kept = weights.load(runs.open("run").weights)[0].state_dict()
+    assert same(kept, checkpoint.load(runs.open("run").last_checkpoint)["model"])
+
+
+def test_the_result_says_whose_weights_were_tested(capsys: pytest.CaptureFixture[str]) -> None:
+    result = api.train(small_config("ema.decay=0.9"), out="run")
+    show_result(result)
+    said = capsys.readouterr().out
+    assert "% (the average by EMA, 355 images)" in said
+    assert f"without average │ {result.row['raw_test_error']:.2f}%" in said
 
 
 def test_a_run_without_progress_in_validation_stops_and_says_so() -> None:
