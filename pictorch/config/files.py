@@ -99,7 +99,10 @@ def parse(text: str, place: Callable[[int], str], key: str = "") -> tuple[Any, O
         raise ConfigError(f"{place(line)}: {said}: it has the character U+{ord(text[error.position]):04X}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ConfigError(f"{place(mark.line + 1 if mark else 1)}: {said}: {error.problem or error.context}") from None
+        quote = "; a text with * in front stands in quotes" if "alias" in str(error.context) else ""
+        raise ConfigError(
+            f"{place(mark.line + 1 if mark else 1)}: {said}: {error.problem or error.context}{quote}"
+        ) from None
     except RecursionError:
         raise ConfigError(f"{place(1)}: {said}: it is nested more than {DEEPEST} levels deep") from None
 

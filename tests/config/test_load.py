@@ -187,6 +187,8 @@ def test_the_hash_names_the_experiment_not_the_execution() -> None:
         (f"train.epochs={'[' * 5000}", "command line: train.epochs: this is not valid YAML: it is nested"),
         (f"model.depth={'[' * 30}{']' * 30}", "model.depth: expected at most 20 levels of nesting, got more"),
         (f"train{'.a' * 5000}=1", "command line: 'train.a.a"),
+        ("optim.freeze=*", "command line: optim.freeze: this is not valid YAML: expected alphabetic or numeric"),
+        ("optim.freeze=*", "; a text with * in front stands in quotes"),
         ("--confg", "command line: --confg: unknown option"),
         ("train.epochs", "command line: train.epochs: no value is given for it; write train.epochs=value"),
         ("a b=3", "command line: 'a b=3': expected key=value"),
