@@ -1,7 +1,8 @@
 """The fast pipeline does what the slow one does: 20,000 augmentations of one image by each, read off the pixels.
 
 The slow side is the textbook's, one image after the other with NumPy and its global generator, or Pillow. What is
-compared are distributions, with fixed seeds, by chi-square tests of homogeneity and two-sample Kolmogorov-Smirnov tests.
+compared are distributions, with fixed seeds, by chi-square tests of homogeneity and two-sample Kolmogorov-Smirnov
+tests.
 """
 
 import random
