@@ -9,6 +9,8 @@ from pictorch import data
 from pictorch.bench import loader, textbook
 from pictorch.cli import bench
 from pictorch.config import UserError
+from pictorch.data.loader import ResidentLoader
+from pictorch.data.pipeline import Pipeline
 
 
 @pytest.mark.slow
@@ -28,17 +30,21 @@ def test_the_loader_s_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def test_the_textbook_s_images_are_those_of_ours() -> None:
-    """Without crop, flip and mask both sides give the same numbers."""
-    images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
+    """Without crop, flip and mask both sides make the same numbers of the same pixels."""
+    pixels = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
     mean, std = data.find("cifar10").mean, data.find("cifar10").std
-    batches = loader.baseline(
-        images.permute(0, 2, 3, 1).numpy(), [0] * 8, "plain", torch.tensor(mean).numpy(), torch.tensor(std).numpy(), 0
+    theirs = loader.baseline(
+        pixels.permute(0, 2, 3, 1).numpy(), [0] * 8, "plain", torch.tensor(mean).numpy(), torch.tensor(std).numpy(), 0
     )
-    transforms = batches.dataset.transforms  # type: ignore[attr-defined]
-    assert transforms[:2] == [textbook.random_crop, textbook.random_flip]
-    normalised = transforms[2](images[0].permute(1, 2, 0).numpy())
-    expected = (images[0].double() / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    torch.testing.assert_close(torch.from_numpy(normalised).permute(2, 0, 1).double(), expected, atol=1e-5, rtol=1e-5)
+    crop, flip, normalise = theirs.dataset.transforms  # type: ignore[attr-defined]
+    assert (crop, flip) == (textbook.random_crop, textbook.random_flip)
+    pipeline = Pipeline(num_classes=10, image_size=32, mean=mean, std=std, device="cpu")
+    split = data.Split(pixels, torch.zeros(8, dtype=torch.int64))
+    ours = ResidentLoader(split=split, pipeline=pipeline, batch_size=8, shuffle=False, drop_last=False)
+    (batch,) = ours.epoch(0)
+    for image, expected in zip(pixels, batch.images, strict=True):
+        normalised = torch.from_numpy(normalise(image.permute(1, 2, 0).numpy())).permute(2, 0, 1)
+        torch.testing.assert_close(normalised, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_an_unknown_benchmark_and_device_are_said() -> None:
