@@ -3,8 +3,9 @@
 The resident loader has no workers and copies nothing but one gather a batch.
 """
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import final
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from pictorch.config.errors import UserError
 from pictorch.data.geometry import ResizedCrop
 from pictorch.data.parts import Split
-from pictorch.data.pipeline import Batch, Pipeline
+from pictorch.data.pipeline import Batch, Feed, Pipeline
 from pictorch.data.streams import generator
 
 
@@ -59,9 +60,18 @@ class Loader(ABC):
         n, seed = len(self.labels), self.pipeline.seed
         return torch.randperm(n, generator=generator(seed, epoch, "order")) if self.shuffle else torch.arange(n)
 
-    @abstractmethod
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch number `epoch` (from 0) from `start_batch` on, as the whole epoch has them."""
+        with contextlib.closing(self.feeds(epoch, start_batch)) as feeds:
+            yield from map(self.batch, feeds)
+
+    @abstractmethod
+    def feeds(self, epoch: int, start_batch: int = 0) -> Generator[Feed, None, None]:
+        """Yield what each of these batches is made of."""
+
+    @abstractmethod
+    def batch(self, feed: Feed) -> Batch:
+        """Return the batch made of `feed`: a function of its tensors that runs on the device alone."""
 
 
 @final
@@ -102,22 +112,25 @@ class ResidentLoader(Loader):
         images = split.images.to(pipeline.device)
         self.source = images if resized_crop else pipeline.source(images)
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+    def feeds(self, epoch: int, start_batch: int = 0) -> Generator[Feed, None, None]:
         assert 0 <= start_batch <= len(self)
         n, device = len(self.labels), self.pipeline.device
         order = self.order(epoch)
         drawn = self.pipeline.draw(epoch, order, size_of_set=n, batch_size=self.batch_size)
         boxes = self.boxes(epoch)
         order = order.to(device)
+        labels = self.labels[order]
         for batch in range(start_batch, len(self)):
             at = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            index = order[at]
-            source, chosen = self.source, index
-            if boxes is not None and self.resized_crop is not None:
-                parts = self.resized_crop(self.source[index], boxes[at], self.pipeline.image_size)
-                source = self.pipeline.source(parts)
-                chosen = torch.arange(len(index), device=device)
-            yield self.pipeline(source, chosen, self.labels[index], drawn, at, batch)
+            yield Feed(order[at], labels[at], None if boxes is None else boxes[at], drawn.rows(at, batch))
+
+    def batch(self, feed: Feed) -> Batch:
+        source, chosen = self.source, feed.images
+        if feed.boxes is not None and self.resized_crop is not None:
+            parts = self.resized_crop(self.source[chosen], feed.boxes, self.pipeline.image_size)
+            source = self.pipeline.source(parts)
+            chosen = torch.arange(len(parts), device=parts.device)
+        return self.pipeline(source, chosen, feed.labels, feed.rows)
 
     def boxes(self, epoch: int) -> Tensor | None:
         """Return int64 [n,4], on the device: the part of the image at each position; None where it is the whole."""

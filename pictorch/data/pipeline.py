@@ -72,6 +72,17 @@ class Mix(Protocol):
     def __call__(self) -> Callable[..., tuple[Tensor, Tensor]]: ...  # of images, targets and what was drawn
 
 
+class Rows(NamedTuple):
+    """The random numbers of a batch: crop offsets [B,2], flips [B] and rows of each step; the mix that it gets (its
+    index, on the host) and that one's row."""
+
+    offsets: Tensor
+    flips: Tensor
+    steps: tuple[tuple[Tensor, ...], ...]
+    choice: int
+    mix: tuple[Tensor, ...]
+
+
 class Drawn(NamedTuple):
     """The random numbers of an epoch: per position crop offsets [n,2], flips [n] and rows of each step; per batch the
     mix that it gets (its index, on the host) and the rows of each mix."""
@@ -81,6 +92,29 @@ class Drawn(NamedTuple):
     steps: tuple[tuple[Tensor, ...], ...]
     choices: tuple[int, ...]
     mixes: tuple[tuple[Tensor, ...], ...]
+
+    def rows(self, at: slice, batch: int) -> Rows:
+        """Return those of batch number `batch`, its positions `at`."""
+        choice = self.choices[batch]
+        return Rows(
+            offsets=self.offsets[at],
+            flips=self.flips[at],
+            steps=tuple(tuple(tensor[at] for tensor in tensors) for tensors in self.steps),
+            choice=choice,
+            mix=tuple(tensor[batch] for tensor in self.mixes[choice]) if self.mixes else (),
+        )
+
+
+class Feed(NamedTuple):
+    """All that a batch is made of, on the device: what the loader reads images by (int64 [B], their numbers) or the
+    images themselves (uint8 [B,C,S,S]), labels int64 [B], the part of each that is cut out (int64 [B,4], or None), and
+    the random numbers. Which batch of an epoch it is shows in the tensors' values alone, so that a captured step takes
+    the next one by copying it over the last."""
+
+    images: Tensor
+    labels: Tensor
+    boxes: Tensor | None
+    rows: Rows
 
 
 @final
@@ -153,25 +187,21 @@ class Pipeline:
         padded = pad(images, self.crop_padding, self.padding_mode)
         return with_mirror_images(padded) if self.flip else padded
 
-    def __call__(self, source: Tensor, index: Tensor, labels: Tensor, drawn: Drawn, at: slice, batch: int) -> Batch:
-        """Return batch number `batch` of an epoch, its positions `at`.
+    def __call__(self, source: Tensor, index: Tensor, labels: Tensor, rows: Rows) -> Batch:
+        """Return a batch.
 
-        source: what `source` made of the images; index: int64 [B], which of them; labels: int64 [B]; drawn: the epoch's
-        random numbers.
+        source: what `source` made of the images; index: int64 [B], which of them; labels: int64 [B].
         """
-        flips = drawn.flips[at] if self.flip else None
-        images = crop_flip(source, index, drawn.offsets[at], flips, self.image_size)
-        rows = [tuple(tensor[at] for tensor in tensors) for tensors in drawn.steps]
-        for step, row in zip(self.steps, rows, strict=True):
+        flips = rows.flips if self.flip else None
+        images = crop_flip(source, index, rows.offsets, flips, self.image_size)
+        for step, row in zip(self.steps, rows.steps, strict=True):
             if step.stage == "pixels":
                 images = step(images, *row)
         values = normalise(images, self.scale, self.shift)
-        for step, row in zip(self.steps, rows, strict=True):
+        for step, row in zip(self.steps, rows.steps, strict=True):
             if step.stage == "values":
                 values = step(values, *row)
         targets = self.targets[labels]
         if self.mixes:
-            choice = drawn.choices[batch]
-            row = tuple(tensor[batch] for tensor in drawn.mixes[choice])
-            values, targets = self.mixes[choice](values, targets, *row)
+            values, targets = self.mixes[rows.choice](values, targets, *rows.mix)
         return Batch(values, targets, labels)

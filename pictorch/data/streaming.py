@@ -25,7 +25,7 @@ from pictorch.config.errors import UserError
 from pictorch.data.geometry import ResizedCrop, evaluation_crop, resample_one
 from pictorch.data.loader import Loader
 from pictorch.data.parts import InOrder, Read
-from pictorch.data.pipeline import Batch, Pipeline
+from pictorch.data.pipeline import Batch, Feed, Pipeline
 from pictorch.data.streams import generator
 
 P = ParamSpec("P")
@@ -78,22 +78,24 @@ class StreamingLoader(Loader):
         self.workers, self.resized_crop = workers, resized_crop
         self.resize = resize or pipeline.image_size
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of epoch number `epoch` (from 0) from `start_batch` on, as the whole epoch has them.
+    def feeds(self, epoch: int, start_batch: int = 0) -> Generator[Feed, None, None]:
+        """Yield what the batches of epoch number `epoch` from `start_batch` on are made of.
 
         What came before `start_batch` is not decoded. Raises UserError naming the file that cannot be read.
         """
         assert 0 <= start_batch <= len(self)
-        device, pipeline = self.pipeline.device, self.pipeline
         order = self.order(epoch)
-        drawn = pipeline.draw(epoch, order, size_of_set=len(order), batch_size=self.batch_size)
-        places = order.to(device)
+        drawn = self.pipeline.draw(epoch, order, size_of_set=len(order), batch_size=self.batch_size)
+        labels = self.labels[order.to(self.pipeline.device)]
         with contextlib.closing(self.images(order, self.crops(epoch), start_batch)) as batches:
             for batch, images in enumerate(batches, start_batch):
                 at = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-                source = pipeline.source(images.to(device, non_blocking=True))
-                everyone = torch.arange(len(images), device=device)
-                yield pipeline(source, everyone, self.labels[places[at]], drawn, at, batch)
+                pixels = images.to(self.pipeline.device, non_blocking=True)
+                yield Feed(pixels, labels[at], None, drawn.rows(at, batch))
+
+    def batch(self, feed: Feed) -> Batch:
+        everyone = torch.arange(len(feed.images), device=feed.images.device)
+        return self.pipeline(self.pipeline.source(feed.images), everyone, feed.labels, feed.rows)
 
     def order(self, epoch: int) -> Tensor:
         """Return int64 [n], on the CPU: the image at each position of an epoch."""
