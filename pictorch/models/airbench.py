@@ -10,6 +10,7 @@ without scale and GELU, the first convolution followed by 2x2 max-pooling; then 
 without bias, and logits divided by 9.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError, UserError
+from pictorch.config.keywords import show
 from pictorch.models.layers import Classifier, check_positive, convolution, linear
 from pictorch.models.resnet9 import Init, draw
 
@@ -33,27 +35,37 @@ def create(
     image_size: int = 32,
     variant: Literal[94, 96] = 94,
     base_channels: int | None = None,
+    widths: Sequence[int] | None = None,
     init: Init = "torch",
 ) -> nn.Module:
     """Return an airbench network for images [N, in_channels, image_size, image_size], of 9 pixels at least.
 
     variant: 94 has two convolutions a block and BN statistics of momentum 0.4; 96 has three, the last two of them with
         a residual connection, and momentum 0.1.
-    base_channels: of the first block, 64 (94) or 128 (96); the other two have four times as many.
+    base_channels: of the first block, 64 (94) or 128 (96); the other two have four times as many; or instead of it
+    widths: channels of each of the three blocks. The paper's 96 has [128, 512, 512], its program since then
+        [128, 384, 512].
     init: "torch" draws convolutions as the published program did, uniformly in +-1/sqrt(fan_in); "fan_out" and "fan_in"
         as for other families. In each case the first outputs of a 3x3 convolution start as copies of its inputs.
 
     Raises OptionError.
     """
-    width = base_channels if base_channels is not None else {94: 64, 96: 128}[variant]
-    check_positive("airbench", base_channels=width)
+    if widths is None:
+        base = base_channels if base_channels is not None else {94: 64, 96: 128}[variant]
+        check_positive("airbench", base_channels=base)
+        widths = (base, 4 * base, 4 * base)
+    elif base_channels is not None:
+        raise OptionError("airbench", "widths", "give widths or base_channels, not both")
+    elif len(widths) != 3 or min(widths) < 1:
+        detail = f"expected three whole numbers of at least 1, got {show(widths)}"
+        raise OptionError("airbench", "widths", detail)
     if image_size < SMALLEST_IMAGE:
         raise OptionError(
             "airbench",
             "image_size",
             f"a 2x2 convolution and three poolings by 2 need at least {SMALLEST_IMAGE}, got {image_size}",
         )
-    model = Airbench(width, residual=variant == 96, in_channels=in_channels, num_classes=num_classes)
+    model = Airbench(widths, residual=variant == 96, in_channels=in_channels, num_classes=num_classes)
     draw(model, init)
     model.set_fixed_weights()
     return model
@@ -62,13 +74,13 @@ def create(
 class Airbench(Classifier):
     """Whitening, three blocks, global max-pooling, linear layer without bias, scale; see `create`."""
 
-    def __init__(self, base_channels: int, *, residual: bool, in_channels: int, num_classes: int) -> None:
+    def __init__(self, widths: Sequence[int], *, residual: bool, in_channels: int, num_classes: int) -> None:
         super().__init__()
         self.whitening = nn.Conv2d(in_channels, 2 * in_channels * PATCH**2, PATCH)
         self.whitening.weight.requires_grad_(False)
         self.blocks = nn.Sequential()
         channels = self.whitening.out_channels
-        for out_channels in (base_channels, 4 * base_channels, 4 * base_channels):
+        for out_channels in widths:
             self.blocks.append(Block(channels, out_channels, residual=residual))
             channels = out_channels
         self.feature_dim = channels

@@ -50,6 +50,21 @@ def test_parameters_and_multiply_adds_of_the_published_networks(name, widths, co
     assert count(model, in_channels=3, image_size=32) == (total, macs)
 
 
+def test_the_published_programs_widths():
+    with torch.device("meta"):
+        model = create("airbench96", widths=[128, 384, 512])
+    assert [block.conv1.out_channels for block in model.blocks] == [128, 384, 512]
+    assert (
+        params(model)
+        == sum(
+            9 * (before * width + 2 * width * width) + 3 * width
+            for before, width in zip((24, 128, 384), (128, 384, 512), strict=True)
+        )
+        + 24
+        + 5120
+    )
+
+
 def test_what_is_not_trained():
     model = create("airbench96")
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
@@ -134,6 +149,9 @@ def test_image_sizes(in_channels, image_size, size):
     ("options", "message"),
     [
         ({"base_channels": -1}, "airbench: base_channels: expected a whole number of at least 1, got -1"),
+        ({"widths": [8, 8]}, "airbench: widths: expected three whole numbers of at least 1, got [8, 8]"),
+        ({"widths": [8, 0, 8]}, "airbench: widths: expected three whole numbers of at least 1, got [8, 0, 8]"),
+        ({"widths": [8, 8, 8], "base_channels": 8}, "airbench: widths: give widths or base_channels, not both"),
         ({"variant": 95}, "airbench: variant: expected 94 or 96, got 95"),
         ({"image_size": 8}, "airbench: image_size: a 2x2 convolution and three poolings by 2 need at least 9, got 8"),
         ({"init": "dirac"}, "init: expected 'torch' or 'fan_out' or 'fan_in', got 'dirac'"),
