@@ -15,11 +15,11 @@ class TrainMeter:
         self.errors = torch.zeros((), dtype=torch.int64, device=device)
         self.steps = 0
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count one step: its mean loss, and how many of labels [N] the largest of logits [N,K] misses."""
-        self.losses[self.steps] = loss.detach()
-        self.weights[self.steps] = len(labels)
-        self.errors += (logits.argmax(dim=1) != labels).sum()
+    def add(self, loss: Tensor, errors: Tensor, *, images: int) -> None:
+        """Count one step of so many images: its mean loss [], and how many were given another class than theirs []."""
+        self.losses[self.steps] = loss
+        self.weights[self.steps] = images
+        self.errors += errors
         self.steps += 1
 
     def compute(self) -> dict[str, float]:
@@ -44,6 +44,11 @@ class TrainMeter:
         self.weights.copy_(state["weights"])
         self.errors.copy_(state["errors"])
         self.steps = state["steps"]
+
+
+def errors(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return int64 [], on the device: how many of labels [N] the largest of logits [N,K] misses."""
+    return (logits.argmax(dim=1) != labels).sum()
 
 
 def ranked(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:

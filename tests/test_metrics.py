@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn import metrics as oracle
 
-from pictorch.metrics import TrainMeter, confusion, per_class, ranked
+from pictorch.metrics import TrainMeter, confusion, errors, per_class, ranked
 
 
 def test_ranked_is_top_k_accuracy() -> None:
@@ -49,8 +49,8 @@ def test_confusion_and_per_class_figures() -> None:
 
 def test_the_train_meter_weighs_batches_by_their_images() -> None:
     meter = TrainMeter(steps=3, device=torch.device("cpu"))
-    meter.add(torch.tensor(1.0), torch.tensor([[1.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1]))
-    meter.add(torch.tensor(4.0), torch.tensor([[1.0, 0.0]] * 2), torch.tensor([1, 1]))
+    meter.add(torch.tensor(1.0), errors(torch.tensor([[1.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])), images=4)
+    meter.add(torch.tensor(4.0), errors(torch.tensor([[1.0, 0.0]] * 2), torch.tensor([1, 1])), images=2)
     assert meter.compute() == {"train_loss": 2.0, "train_error": 50.0}
     copy = TrainMeter(steps=3, device=torch.device("cpu"))
     copy.load_state_dict(meter.state_dict())

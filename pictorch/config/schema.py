@@ -496,8 +496,14 @@ class Train(Block):
     """auto: bf16 where the hardware multiplies it"""
     compile: bool = False
     """`torch.compile`; a dry run measures what it gives"""
+    cuda_graph: bool = True
+    """On CUDA, a training step is one captured graph; false for a network of your own that reads the device"""
     deterministic: bool = False
     """Only deterministic kernels: bitwise resume on a GPU, too"""
+    replicas: Annotated[int, Field(gt=0, le=1024)] = 1
+    """Train so many runs at once, with the seeds from `train.seed` on ([replicas](run-directory.md#replicas))"""
+    replica_lrs: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    """Train a run with each of these `optim.lr`, at once"""
     select: Literal["last", "best-val"] = "last"
     """Whose weights are tested and kept: the test set never chooses"""
     patience_epochs: EpochCount | None = None
@@ -544,7 +550,9 @@ EXECUTION_KEYS = frozenset(
         "train.threads",
         "train.precision",
         "train.compile",
+        "train.cuda_graph",
         "train.deterministic",
+        "train.replicas",
         "train.save_every_epochs",
         "track.tensorboard",
     }

@@ -26,15 +26,19 @@ def on_(chosen: Tensor, images: Tensor, function: Callable[..., Tensor], *parame
 
     On the CPU only these are computed; elsewhere all, as their number may not be read back from the device.
     """
-    if images.device.type != "cpu":
-        new = function(images, *parameters)
-        torch.where(chosen[:, None, None, None], new, images, out=images)
-        return
+    (on_rows_ if images.device.type == "cpu" else on_all_)(chosen, images, function, *parameters)
+
+
+def on_rows_(chosen: Tensor, images: Tensor, function: Callable[..., Tensor], *parameters: Tensor) -> None:
     rows = chosen.nonzero()[:, 0]
     for start in range(0, len(rows), CPU_IMAGES):
         piece = rows[start : start + CPU_IMAGES]
         new = function(images.index_select(0, piece), *(parameter[piece] for parameter in parameters))
         images.index_copy_(0, piece, new)
+
+
+def on_all_(chosen: Tensor, images: Tensor, function: Callable[..., Tensor], *parameters: Tensor) -> None:
+    images.copy_(torch.where(chosen[:, None, None, None], function(images, *parameters), images))
 
 
 def whole(numbers: Tensor) -> Tensor:

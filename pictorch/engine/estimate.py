@@ -9,10 +9,11 @@ from itertools import count, islice
 import torch
 from torch import Tensor
 
+from pictorch import optim
 from pictorch.engine.build import Job
-from pictorch.engine.loop import compiled
+from pictorch.engine.graphs import own_stream
+from pictorch.engine.loop import compiled, create_step
 from pictorch.engine.memory import enough_memory, peak_memory_bytes
-from pictorch.engine.step import train_step
 from pictorch.metrics import TrainMeter
 
 WARM_UP, MEASURED = 3, 8
@@ -33,16 +34,16 @@ class Estimate:
 def estimate(job: Job) -> Estimate:
     """Return what the job's run would take, from the medians of a few training steps and evaluation batches."""
     train, loader = job.config.train, job.train_loader
-    forward = compiled(job)
     meter = TrainMeter(steps=WARM_UP + MEASURED, device=job.device)
-    batches = (batch for epoch in count() for batch in loader.epoch(epoch))
+    feeds = (feed for epoch in count() for feed in loader.feeds(epoch))
+    train_step = create_step(job, compiled(job))
+    optim.set_lr(job.optimizer, 0.0)
 
     def step() -> None:
-        batch = next(batches)
-        loss, logits = train_step(forward, job.optimizer, batch, lr=0.0, update=job.update)
-        meter.add(loss, logits, batch.labels)
+        feed = next(feeds)
+        meter.add(*train_step(feed), images=len(feed.labels))
 
-    with enough_memory(job.config):
+    with enough_memory(job.config), own_stream(job.device):
         steps = [seconds(step, job.device) for _ in range(WARM_UP + MEASURED)]
     evaluation_loader = job.val_loader or job.test_loader
     job.model.eval()

@@ -14,17 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pictorch import runs
+from pictorch import optim, runs
 from pictorch.config import UserError
+from pictorch.data.pipeline import Feed
 from pictorch.data.streams import generator
 from pictorch.engine import checkpoint, trackers
 from pictorch.engine.build import Job
 from pictorch.engine.evaluate import Evaluation, evaluate
+from pictorch.engine.graphs import Record, Replayed, cuda_graph, own_stream
 from pictorch.engine.interrupt import Stop, StopRequested
 from pictorch.engine.progress import Progress, Snapshot
 from pictorch.engine.state import State, content, load_checkpoint, take_weights
-from pictorch.engine.step import train_step
-from pictorch.metrics import TrainMeter
+from pictorch.engine.step import move
+from pictorch.metrics import TrainMeter, errors
 from pictorch.optim.average import EMA, SWA, reestimate_bn
 from pictorch.runs import RunDir
 
@@ -41,15 +43,23 @@ def fit(job: Job, run: RunDir, state: State, *, progress: Progress, stop: Stop) 
     Diverged when the loss is no longer finite (the last good checkpoint stays), RunError when the run directory cannot
     be written.
     """
+    with own_stream(job.device):
+        return train_and_test(job, run, state, progress, stop)
+
+
+def train_and_test(
+    job: Job, run: RunDir, state: State, progress: Progress, stop: Stop
+) -> tuple[Evaluation, Evaluation | None]:
+    """Do what `fit` says, on the current stream."""
     train = job.config.train
     runs.rewind_metrics(run, state.epoch)
     tracking = trackers.create(run.tensorboard, tensorboard=job.config.track.tensorboard, first_epoch=state.epoch + 1)
-    forward = compiled(job)
+    step = create_step(job, compiled(job))
     evaluation = None
     try:
         while not over(job, state):
             try:
-                evaluation = one_epoch(job, run, state, forward, stop, progress)
+                evaluation = one_epoch(job, run, state, step, stop, progress)
             except StopRequested:
                 save(job, run, state)
                 raise
@@ -108,21 +118,58 @@ def stopped_early(job: Job, state: State) -> bool:
     return patience is not None and state.best is not None and state.epoch - state.best["epoch"] >= patience
 
 
+def create_step(
+    job: Job, forward: Callable[[Tensor], Any], record: Record[tuple[Tensor, Tensor]] | None = None
+) -> Callable[[Feed], tuple[Tensor, Tensor]]:
+    """Return the step: what a batch is made of -> its mean loss [] and how many of its images were wrong [].
+
+    All of it is on the device: augmentation, network, loss, gradients, optimiser, an average of the weights that moves
+    with every step. On CUDA it is a graph, with train.cuda_graph, or what else `record` makes of it. The learning rate,
+    the average's weight and the generators' seed are set before.
+    """
+
+    def step(feed: Feed) -> tuple[Tensor, Tensor]:
+        batch = job.train_loader.batch(feed)
+        loss, logits = move(forward, job.optimizer, batch, job.update)
+        if averages_every_step(job):
+            job.average.move()
+        return loss, errors(logits, batch.labels)
+
+    if record is None and job.device.type == "cuda" and job.config.train.cuda_graph:
+        record = cuda_graph
+    if record:
+        optim.make_capturable(job.optimizer, job.device)
+    return Replayed(step, record)
+
+
+def averages_every_step(job: Job) -> bool:
+    """Return whether the average of the weights takes in every update."""
+    return job.average_every == 1 and job.average_after == 0
+
+
 def one_epoch(
-    job: Job, run: RunDir, state: State, forward: Callable[[Tensor], Any], stop: Stop, progress: Progress
+    job: Job,
+    run: RunDir,
+    state: State,
+    step: Callable[[Feed], tuple[Tensor, Tensor]],
+    stop: Stop,
+    progress: Progress,
 ) -> Evaluation | None:
     """Train what is left of the epoch under way, then evaluate if it is due."""
     train, loader = job.config.train, job.train_loader
     stop.check()
     clock = time.perf_counter()
-    batches = loader.epoch(state.epoch, start_batch=state.step - state.epoch * len(loader))
-    for batch in islice(batches, train.max_steps and train.max_steps - state.step):
+    feeds = loader.feeds(state.epoch, start_batch=state.step - state.epoch * len(loader))
+    for feed in islice(feeds, train.max_steps and train.max_steps - state.step):
         seed_network(job.device, generator(train.seed, "step", state.step).initial_seed())
         lr = job.config.optim.lr * job.schedule(state.step)
-        loss, logits = train_step(forward, job.optimizer, batch, lr=lr, update=job.update)
-        state.meter.add(loss, logits, batch.labels)
+        optim.set_lr(job.optimizer, lr)
+        if averages_every_step(job):
+            job.average.prepare(state.step)
+        loss, wrong = step(feed)
+        state.meter.add(loss, wrong, images=len(feed.labels))
         state.step += 1
-        if state.step > job.average_after and state.step % job.average_every == 0:
+        if not averages_every_step(job) and state.step > job.average_after and state.step % job.average_every == 0:
             job.average.update(state.step - 1)
         state.epoch_seconds, clock = state.epoch_seconds + time.perf_counter() - clock, time.perf_counter()
         if progress.due():

@@ -40,8 +40,14 @@ def train_step(
     With auxiliary weights, `forward` returns as many further logits. Of several views of an image the logits are those
     of the first.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_factor"]
+    optim.set_lr(optimizer, lr)
+    return move(forward, optimizer, batch, update)
+
+
+def move(
+    forward: Callable[[Tensor], Any], optimizer: torch.optim.Optimizer, batch: Batch, update: Update
+) -> tuple[Tensor, Tensor]:
+    """Do a `train_step` at the learning rate that the optimiser has: all of it on the device."""
     loss, logits = gradients(forward, batch, update)
     if isinstance(optimizer, SAM):
         optimizer.ascend()

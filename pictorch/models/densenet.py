@@ -234,6 +234,7 @@ class DenseBlock(nn.Sequential):
 
     def __init__(self, channels: int, layers: int, growth_rate: int, *, bottleneck: bool, drop_rate: float) -> None:
         super().__init__()
+        self.draws = drop_rate > 0
         for i in range(layers):
             self.append(DenseLayer(channels + i * growth_rate, growth_rate, bottleneck=bottleneck, drop_rate=drop_rate))
 
@@ -247,7 +248,9 @@ class DenseBlock(nn.Sequential):
         for layer in self:
             # torch.compile takes no contexts of ours, and leaves the statistics out of what it computes again.
             keywords: dict[str, Any] = {} if torch.compiler.is_compiling() else {"context_fn": partial(contexts, layer)}
-            features.append(checkpoint(concatenate_and_run, layer, *features, use_reentrant=False, **keywords))
+            # A CUDA graph cannot hold what keeps the generators' state; without dropout nothing draws.
+            keywords |= {"use_reentrant": False, "preserve_rng_state": self.draws}
+            features.append(checkpoint(concatenate_and_run, layer, *features, **keywords))
         return torch.cat(features, 1)
 
 

@@ -15,7 +15,7 @@ from pictorch.optim.lion import Lion
 from pictorch.optim.muon import Muon
 from pictorch.optim.sam import SAM
 
-__all__ = ["clip", "create", "freeze", "head", "parameter_groups"]
+__all__ = ["clip", "create", "freeze", "head", "make_capturable", "parameter_groups", "set_lr"]
 
 # fused: one kernel over all parameters; the same updates as the loop over parameters, to rounding.
 OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
@@ -67,6 +67,23 @@ def create(
             group["lr"] = lr * group["lr_factor"]
     kind, fixed = OPTIMIZERS[name]
     return kind(groups, lr=lr, **fixed, **options)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate, times each group's "lr_factor"."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr * group["lr_factor"])
+        else:
+            group["lr"] = lr * group["lr_factor"]
+
+
+def make_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Have the learning rates be float32 tensors on the device, so that a captured step follows `set_lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float32, device=device)
+        if "capturable" in group:
+            group["capturable"] = True
 
 
 def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:

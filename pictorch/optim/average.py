@@ -13,9 +13,18 @@ from torch.optim.swa_utils import update_bn
 class Average(ABC):
     """Abstract: `update` takes the model's present weights in, `apply` lends the average to the model."""
 
-    @abstractmethod
     def update(self, step: int) -> None:
         """Take in the weights after `step` earlier updates of the model."""
+        self.prepare(step)
+        self.move()
+
+    @abstractmethod
+    def prepare(self, step: int) -> None:
+        """Set how far the next `move` goes: the part of `update` that stays outside a captured graph."""
+
+    @abstractmethod
+    def move(self) -> None:
+        """Take the model's present weights in, on the device alone."""
 
     @abstractmethod
     @contextmanager
@@ -34,7 +43,10 @@ class Average(ABC):
 class NoAverage(Average):
     """No average: the model's own weights are evaluated."""
 
-    def update(self, step: int) -> None:
+    def prepare(self, step: int) -> None:
+        pass
+
+    def move(self) -> None:
         pass
 
     @contextmanager
@@ -62,8 +74,15 @@ class Running(Average):
 
     def move(self) -> None:
         """Move the average by `weight` of the way to the model's present tensors, in place."""
-        # 0.06 ms for ResNet-preact-20 on a CPU core; torch's AveragedModel takes 1.4 ms.
-        torch._foreach_lerp_(list(self.mean.values()), list(self.live.values()), [self.weight] * len(self.mean))
+        mean, live = list(self.mean.values()), list(self.live.values())
+        if self.weight.is_cuda:
+            # There _foreach_lerp_ with a tensor for its weight is a kernel a parameter; these are three in all.
+            way = torch._foreach_sub(live, mean)
+            torch._foreach_mul_(way, self.weight)
+            torch._foreach_add_(mean, way)
+        else:
+            # 0.07 ms for ResNet-preact-20 on a CPU core; those three take 0.20, torch's AveragedModel 1.4 ms.
+            torch._foreach_lerp_(mean, live, [self.weight] * len(mean))
 
     @contextmanager
     def apply(self) -> Iterator[None]:
@@ -96,14 +115,9 @@ class EMA(Running):
         super().__init__(model, {name: tensor for name, tensor in state.items() if tensor.is_floating_point()})
         self.decay, self.warmup = decay, warmup
 
-    def set_decay(self, step: int) -> None:
-        """Set the decay of the next `move`, the part of `update` that stays outside a captured graph."""
+    def prepare(self, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
         self.weight.fill_(1 - decay)
-
-    def update(self, step: int) -> None:
-        self.set_decay(step)
-        self.move()
 
 
 class SWA(Running):
@@ -116,10 +130,9 @@ class SWA(Running):
         super().__init__(model, dict(model.named_parameters()))
         self.count = 0
 
-    def update(self, step: int) -> None:
+    def prepare(self, step: int) -> None:
         self.count += 1
         self.weight.fill_(1 / self.count)
-        self.move()
 
     @contextmanager
     def apply(self) -> Iterator[None]:

@@ -64,7 +64,7 @@ def test_the_decay_can_be_changed_without_touching_the_move() -> None:
         train(one, step)
         train(other, step)
         whole.update(step)
-        parts.set_decay(step)
+        parts.prepare(step)
         parts.move()
     assert parts.weight is weight
     assert same(whole.state_dict(), parts.state_dict())
