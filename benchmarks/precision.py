@@ -87,7 +87,7 @@ def append(ledger: Path, row: dict[str, Any]) -> None:
     new = not ledger.exists()
     with ledger.open("a", newline="") as file:
         if new:
-            file.write(f"# python benchmarks/precision.py {ledger}\n")
+            file.write("# python benchmarks/precision.py\n")
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if new:
             writer.writeheader()

@@ -56,5 +56,5 @@ def test_the_train_meter_weighs_batches_by_their_images() -> None:
     copy.load_state_dict(meter.state_dict())
     assert copy.compute() == meter.compute()
     assert copy.first_bad_step() is None
-    copy.add(torch.tensor(float("nan")), torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
+    copy.add(torch.tensor(float("nan")), torch.tensor(1), images=1)
     assert copy.first_bad_step() == 2

@@ -17,7 +17,7 @@ from pictorch.data import own
 from pictorch.data.loader import Loader
 from pictorch.data.streams import generator
 from pictorch.engine import inputs, precision, trackers
-from pictorch.engine.inputs import naming
+from pictorch.engine.inputs import Inputs, naming
 from pictorch.engine.step import Update, batch_norms
 from pictorch.models.complexity import Complexity, count
 from pictorch.models.ghost import ghost_batch_norm
@@ -34,8 +34,9 @@ WHITENING_IMAGES = 5000
 class Job:
     """A run ready to start: data on the device, network, optimiser, schedule, and how a step is done.
 
-    `mean` is what is subtracted from images, [C] or [C,S,S]. `average` takes the weights in after every
-    `average_every` updates that come after the first `average_after`. `notes` say what was decided on the way.
+    `mean` is what is subtracted from images, [C] or [C,S,S]. `updates` are those of the whole run; `average` takes the
+    weights in after every `average_every` of them that come after the first `average_after`. `notes` say what was
+    decided on the way.
     """
 
     config: Config
@@ -52,10 +53,10 @@ class Job:
     average: Average
     average_every: int
     average_after: int
+    updates: int
     device: torch.device
-    precision: precision.Precision
     threads: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
     def process_settings(self) -> AbstractContextManager[None]:
         """Return the context in which the job's steps are to run."""
@@ -63,10 +64,8 @@ class Job:
         return precision.process_settings(self.device, threads=self.threads, deterministic=deterministic)
 
     @property
-    def updates(self) -> int:
-        """The updates of the whole run."""
-        whole = self.config.train.epochs * len(self.train_loader)
-        return min(whole, self.config.train.max_steps or whole)
+    def precision(self) -> precision.Precision:
+        return self.update.precision
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -167,9 +166,46 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
         device = precision.choose_device(config.train.device)
     fed = inputs.create(config, device)
     spec, steps = fed.dataset.spec, len(fed.train)
+    model, complexity, of_model = network(config, fed, device)
+    updates = min(config.train.epochs * steps, config.train.max_steps or config.train.epochs * steps)
+    average, every, after, of_average = create_average(config, model, steps_per_epoch=steps, updates=updates)
+    return Job(
+        config=config,
+        dataset=fed.dataset,
+        train_loader=fed.train,
+        val_loader=fed.val,
+        test_loader=fed.test,
+        mean=fed.mean,
+        model=model,
+        complexity=complexity,
+        optimizer=create_optimizer(config, model, len(spec.classes)),
+        schedule=create_schedule(config, steps),
+        update=Update(
+            precision=precision.choose(precise or config.train.precision, device),
+            loss=create_loss(config),
+            auxiliary_weights=tuple(getattr(model, "auxiliary_weights", ())),
+            accumulate=config.optim.accumulate,
+            clip_norm=config.optim.clip_norm,
+            norms=batch_norms(model),
+        ),
+        average=average,
+        average_every=every,
+        average_after=after,
+        updates=updates,
+        device=device,
+        threads=precision.choose_threads(
+            threads or config.train.threads, step_macs=complexity.macs * config.train.batch_size
+        ),
+        notes=(*fed.notes, *of_model, *of_average),
+    )
+
+
+def network(config: Config, fed: Inputs, device: torch.device) -> tuple[nn.Module, Complexity, list[str]]:
+    """Return the network as the run starts it, on the device, what it costs, and what is to be said of it."""
+    spec = fed.dataset.spec
     torch.manual_seed(generator(config.train.seed, "model").initial_seed())
     model = create_model(config, spec)
-    notes = [*fed.notes, *initialise(model, config)]
+    notes = initialise(model, config)
     complexity = count(model, in_channels=spec.in_channels, image_size=spec.image_size)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.model.init_from is None and callable(whiten := getattr(model, "whiten", None)):
@@ -182,50 +218,28 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
         with naming("optim.freeze"):
             frozen = optim.freeze(model, config.optim.freeze)
         notes.append(f"frozen: {len(frozen)} of {len(list(model.parameters()))} parameters' tensors")
-    precise_ = precision.choose(precise or config.train.precision, device)
-    job = Job(
-        config=config,
-        dataset=fed.dataset,
-        train_loader=fed.train,
-        val_loader=fed.val,
-        test_loader=fed.test,
-        mean=fed.mean,
-        model=model,
-        complexity=complexity,
-        optimizer=create_optimizer(config, model, len(spec.classes)),
-        schedule=create_schedule(config, steps),
-        update=Update(
-            precision=precise_,
-            loss=create_loss(config),
-            auxiliary_weights=tuple(getattr(model, "auxiliary_weights", ())),
-            accumulate=config.optim.accumulate,
-            clip_norm=config.optim.clip_norm,
-            norms=batch_norms(model),
-        ),
-        average=NoAverage(),
-        average_every=1,
-        average_after=0,
-        device=device,
-        precision=precise_,
-        threads=precision.choose_threads(
-            threads or config.train.threads, step_macs=complexity.macs * config.train.batch_size
-        ),
-    )
+    return model, complexity, notes
+
+
+def create_average(
+    config: Config, model: nn.Module, *, steps_per_epoch: int, updates: int
+) -> tuple[Average, int, int, list[str]]:
+    """Return the configured average of the weights, after how many updates it moves, and after how many first; and
+    what is to be said of it."""
     if config.ema:
-        job.average = EMA(model, decay=config.ema.decay, warmup=config.ema.warmup)
-        window = round(1 / (1 - config.ema.decay))
-        if window > job.updates:
-            notes.append(f"ema.decay={config.ema.decay:g} averages over some {window:,} of {job.updates:,} updates")
+        decay, window = config.ema.decay, round(1 / (1 - config.ema.decay))
+        notes = [f"ema.decay={decay:g} averages over some {window:,} of {updates:,} updates"]
+        return EMA(model, decay=decay, warmup=config.ema.warmup), 1, 0, notes if window > updates else []
     if config.swa:
-        job.average, job.average_every = SWA(model), steps
-        job.average_after = ceil(config.swa.start_epochs * steps)
-        if job.updates // steps <= job.average_after // steps:
-            notes.append(
-                f"swa.start_epochs={config.swa.start_epochs:g}: the run of {job.updates:,} updates ends before an "
-                f"epoch ({steps:,} updates) after that does: no weights are averaged"
-            )
-    job.notes = tuple(notes)
-    return job
+        start = config.swa.start_epochs
+        after = ceil(start * steps_per_epoch)
+        notes = [
+            f"swa.start_epochs={start:g}: the run of {updates:,} updates ends before an epoch ({steps_per_epoch:,} "
+            "updates) after that does: no weights are averaged"
+        ]
+        none = updates // steps_per_epoch <= after // steps_per_epoch
+        return SWA(model), steps_per_epoch, after, notes if none else []
+    return NoAverage(), 1, 0, []
 
 
 def initialise(model: nn.Module, config: Config) -> list[str]:
