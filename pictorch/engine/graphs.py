@@ -6,6 +6,7 @@ know: a replay draws from the seed that it has at that moment.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +22,8 @@ Record = Callable[[Callable[[], T]], tuple[T, Callable[[], None]]]
 
 # cuDNN chooses its kernels, libraries allocate their workspaces, and optimisers their slots in the first calls.
 CALLS_BEFORE = 2
+# A process may capture one graph at a time; replicas of a run are threads.
+CAPTURING = threading.Lock()
 
 
 def cuda_graph(function: Callable[[], T]) -> tuple[T, Callable[[], None]]:
@@ -31,7 +34,8 @@ def cuda_graph(function: Callable[[], T]) -> tuple[T, Callable[[], None]]:
     graph = torch.cuda.CUDAGraph()
     try:
         # thread_local: other threads, with replicas of the run, may allocate and launch meanwhile.
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+        stream = torch.cuda.current_stream()
+        with CAPTURING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             outputs = function()
     except torch.OutOfMemoryError:
         raise
