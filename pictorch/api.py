@@ -1,12 +1,15 @@
 """The package in five functions; the command line calls the same ones."""
 
+import os
+import sys
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pictorch import runs
-from pictorch.config import Config, ConfigError, Loaded, differences, load, to_dict
+from pictorch.config import Config, ConfigError, Loaded, UserError, differences, load, to_dict
 from pictorch.runs import RunDir, RunError
 
 if TYPE_CHECKING:
@@ -17,11 +20,14 @@ if TYPE_CHECKING:
     from pictorch.engine.evaluate import Evaluation
     from pictorch.engine.interrupt import Stop
     from pictorch.engine.progress import Progress
+    from pictorch.engine.replicas import Listener, Outcome, Replica, Request
     from pictorch.engine.state import State
 
 
 # What decides the last bits of a result: a resumed run is the uninterrupted one where these have not changed.
 BITWISE = ("torch", "cpu", "gpu", "device", "source_sha256")
+DRAWING = threading.Lock()  # matplotlib is not made for threads
+REPLICA = (sys.executable, "-P", "-c", "from pictorch.api import replica_process; replica_process()")
 
 
 @dataclass(frozen=True)
@@ -66,34 +72,144 @@ def load_config(recipe_or_path: str | Path | None = None, overrides: Sequence[st
 
 def train(
     config: Config, *, recipe: str = "custom", out: Path | str | None = None, progress: "Progress | None" = None
-) -> Result:
+) -> Result | list[Result]:
     """Train the configured network from the start; leave and return a complete run directory.
 
-    The directory is `out`, or a fresh one under `runs/`. Raises UserError for what the user can mend, and
+    The directory is `out`, or a fresh one under `runs/`. With `train.replicas` or `train.replica_lrs` there are several
+    of them, as `train_replicas` returns them. Raises UserError for what the user can mend, and
     `engine.interrupt.Interrupted` after Ctrl-C or SIGTERM, from where `resume` goes on.
     """
+    from pictorch.engine.replicas import several
+
+    if not several(config):
+        return train_one(config, recipe=recipe, out=out, progress=progress)
+    if out is not None:
+        raise UserError("out: each replica has a run directory of its own, a fresh one under runs/: leave this out")
+    if progress is not None:
+        raise UserError("progress: this listens to one run; `api.train_replicas` takes what listens to several")
+    return train_replicas(config, recipe=recipe)
+
+
+def train_one(
+    config: Config, *, recipe: str = "custom", out: Path | str | None = None, progress: "Progress | None" = None
+) -> Result:
+    """Train a configuration without replicas, as `train` says."""
     from pictorch.engine.build import build
-    from pictorch.engine.environment import environment
     from pictorch.engine.interrupt import resumable
     from pictorch.engine.memory import enough_memory
-    from pictorch.engine.state import restore
 
     path = runs.default_path(recipe, config.train.seed) if out is None else runs.directory(out)
     runs.check_new(path)
     with enough_memory(config):
         job = build(config)
-        env = environment(job) | {
-            "precision": job.precision.name,
-            "recipe": recipe,
-            "dataset": job.dataset.name,
-            "data_checksum": job.dataset.checksum,
-            "data_official": job.dataset.official,
-            "resumed": [],
-        }
-        with resumable(RunDir(path)) as stop:
-            run = runs.create(path, to_dict(config), env)
-            with runs.lock(run):
-                return complete(job, run, restore(job, run), progress, stop)
+        env = first_environment(job, recipe)
+        with resumable(RunDir(path)) as stop, job.process_settings():
+            return begin(job, path, env, progress, stop)
+
+
+def train_replicas(config: Config, *, recipe: str = "custom", progress: "Listener | None" = None) -> list[Result]:
+    """Train `train.replicas` seeds, or the learning rates `train.replica_lrs`, at once; return the finished runs.
+
+    Each is the run that it is alone, in a fresh directory of its own under `runs/`; on a CPU one of `train.threads=1`,
+    unless that is set. Raises UserError for what the user can mend before any of them begins;
+    `engine.replicas.Failed` when some failed, after the others have ended; `engine.interrupt.Interrupted` after Ctrl-C
+    or SIGTERM, from where `resume` goes on with each.
+    """
+    from pictorch.engine import replicas
+    from pictorch.engine.inputs import naming
+    from pictorch.engine.interrupt import catch_signals
+    from pictorch.engine.precision import choose_device
+
+    with naming("train.device"):
+        on_cpu = choose_device(config.train.device).type == "cpu"
+    if on_cpu and config.train.threads == "auto":
+        config = config.model_copy(update={"train": config.train.model_copy(update={"threads": 1})})
+    train_group = in_processes if on_cpu else in_threads
+    with catch_signals() as stop, replicas.reserved(config, recipe) as group:
+        outcomes = train_group(group, recipe, progress or replicas.Quiet(), stop)
+        rows = replicas.finished(outcomes)
+        return [Result(replica.run.path, row) for replica, row in zip(group, rows, strict=True)]
+
+
+def in_processes(group: "Sequence[Replica]", recipe: str, listener: "Listener", stop: "Stop") -> "list[Outcome]":
+    """Train each replica in a process of its own, as many at a time as there are cores for their threads."""
+    from pictorch.engine import replicas
+    from pictorch.engine.build import build
+    from pictorch.engine.memory import enough_memory
+
+    config = group[0].config
+    at_once = max(1, min(len(group), cores() // int(config.train.threads)))
+    with enough_memory(config):
+        listener.start(build(config), group, at_once)  # what is wrong with all of them is told once
+    processes = replicas.Processes(REPLICA, recipe=recipe, together=len(group), listener=listener)
+    try:
+        return replicas.train_all(
+            group,
+            processes.train,
+            at_once=at_once,
+            stop=stop,
+            listener=listener,
+            ask=processes.ask_to_stop,
+            kill=processes.kill,
+        )
+    finally:
+        listener.close()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def replica_process() -> None:
+    """Train the replica that standard input asks for: what a process of `in_processes` does."""
+    from pictorch.engine import replicas
+    from pictorch.engine.build import build
+    from pictorch.engine.memory import enough_memory
+
+    def train_it(request: "Request", progress: "Progress", stop: "Stop") -> dict[str, Any]:
+        with enough_memory(request.config):
+            job = build(request.config)
+            env = first_environment(job, request.recipe, replicas=request.together)
+            stop.check()
+            with job.process_settings():
+                return begin(job, request.run.path, env, progress, stop).row
+
+    replicas.serve(train_it)
+
+
+def in_threads(group: "Sequence[Replica]", recipe: str, listener: "Listener", stop: "Stop") -> "list[Outcome]":
+    """Train all replicas in this process, each in a thread, on one copy of the images.
+
+    One after the other where the network draws random numbers: a process has one generator for them.
+    """
+    from pictorch.engine import replicas
+    from pictorch.engine.memory import enough_memory
+
+    with enough_memory(group[0].config):
+        at_once = replicas.most_at_once(group)
+        jobs = replicas.build_all(group)
+    first = jobs[group[0].name]
+    if at_once < len(group):
+        first.notes += (
+            "the network draws random numbers in training, from the one generator that a process has: "
+            "the replicas are trained one after another",
+        )
+    envs = {name: first_environment(job, recipe, replicas=len(group)) for name, job in jobs.items()}
+
+    def train_it(replica: "Replica") -> dict[str, Any]:
+        job = jobs.pop(replica.name)
+        with replicas.on_device(job.device), enough_memory(replica.config):
+            return begin(job, replica.run.path, envs[replica.name], listener.of(replica), stop).row
+
+    listener.start(first, group, at_once)
+    try:
+        with first.process_settings():
+            return replicas.train_all(group, train_it, at_once=at_once, stop=stop, listener=listener)
+    finally:
+        listener.close()
 
 
 def resume(
@@ -140,7 +256,7 @@ def resume(
         for key in BITWISE:
             if progress and now[key] != env.get(key):
                 progress.note(f"{key} is {now[key]}, the run began with {env.get(key)}: its last bits may differ")
-        with resumable(run) as stop:
+        with resumable(run) as stop, job.process_settings():
             runs.sweep(run)
             runs.write_json(run.env, env | {"resumed": [*env["resumed"], now]})
             return complete(job, run, state, progress, stop)
@@ -165,8 +281,35 @@ def with_data_dir(config: Config, data_dir: str | None) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"dir": data_dir})})
 
 
+def first_environment(job: "Job", recipe: str, *, replicas: int = 1) -> dict[str, Any]:
+    """Return the env.json of a run that is trained beside others, `replicas` with itself."""
+    from pictorch.engine.environment import environment
+
+    return environment(job) | {
+        "precision": job.precision.name,
+        "recipe": recipe,
+        "dataset": job.dataset.name,
+        "data_checksum": job.dataset.checksum,
+        "data_official": job.dataset.official,
+        "replicas": replicas,
+        "resumed": [],
+    }
+
+
+def begin(job: "Job", path: Path, env: dict[str, Any], progress: "Progress | None", stop: "Stop") -> Result:
+    """Make the run directory and train in it from the start to the end."""
+    from pictorch.engine.state import restore
+
+    run = runs.create(path, to_dict(job.config), env)
+    with runs.lock(run):
+        return complete(job, run, restore(job, run), progress, stop)
+
+
 def complete(job: "Job", run: RunDir, state: "State", progress: "Progress | None", stop: "Stop") -> Result:
-    """Train to the end and write everything that a finished run has, result.json last."""
+    """Train to the end and write everything that a finished run has, result.json last.
+
+    Called within the job's process settings.
+    """
     from pictorch.engine.loop import fit
     from pictorch.engine.progress import Silent
     from pictorch.engine.results import result_row, write_artefacts
@@ -174,8 +317,7 @@ def complete(job: "Job", run: RunDir, state: "State", progress: "Progress | None
     listener = progress or Silent()
     listener.start(job, run)
     try:
-        with job.process_settings():
-            evaluation, raw = fit(job, run, state, progress=listener, stop=stop)
+        evaluation, raw = fit(job, run, state, progress=listener, stop=stop)
     finally:
         listener.close()
     write_artefacts(job, run, evaluation)
@@ -191,7 +333,8 @@ def draw_curves(run: RunDir, row: dict[str, Any], listener: "Progress") -> None:
     try:
         from pictorch.reports import curves
 
-        picture = curves.draw(runs.read_metrics(run), title)
+        with DRAWING:
+            picture = curves.draw(runs.read_metrics(run), title)
     # Whatever a drawing library raises (an MPLBACKEND that it does not know, fonts, memory): a result is worth more.
     except Exception as error:
         listener.note(f"{run.curves} was not drawn: {error}")

@@ -2,7 +2,9 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
@@ -14,11 +16,12 @@ from rich.text import Text
 from pictorch import api, runs
 from pictorch.cli.paths import option_path
 from pictorch.cli.progress import create as create_progress
-from pictorch.cli.progress import describe_device, show_notes
+from pictorch.cli.progress import create_for_replicas, describe_device, show_notes
 from pictorch.cli.text import duration, quantity, say, show, size
 from pictorch.config import Config, Loaded, UserError, dump, recipes, to_dict
 from pictorch.config.explain import known_keys
 from pictorch.config.load import COMMAND_LINE
+from pictorch.engine import replicas
 
 OPTIONS = ("--config", "--resume", "--out", "--data-dir", "--dry-run", "--plot", "--help")
 
@@ -57,8 +60,28 @@ def train(
         if dry_run:
             show_estimate(configuration, plot=plot)
             return
-        result = api.train(configuration, recipe=recipe, out=out, progress=create_progress())
+        if replicas.several(configuration):
+            train_replicas(configuration, recipe, out)
+            return
+        result = api.train_one(configuration, recipe=recipe, out=out, progress=create_progress())
     show_result(result)
+
+
+def train_replicas(config: Config, recipe: str, out: str | None) -> None:
+    """Train several runs at once, and show their results; those of the others, too, where some failed."""
+    if out:
+        raise UserError("--out names one run's directory, and each replica has its own, under runs/: leave out --out")
+    names = replicas.configurations(config)
+    try:
+        results = api.train_replicas(config, recipe=recipe, progress=create_for_replicas())
+    except replicas.Failed as failed:
+        done = {o.replica.name: api.Result(o.replica.run.path, o.row) for o in failed.outcomes if o.row}
+        show_replicas(done)
+        if failed.mistake:
+            raise
+        print(f"error: {failed}", file=sys.stderr)
+        sys.exit(1)
+    show_replicas(dict(zip(names, results, strict=True)))
 
 
 def recipe_of(loaded: Loaded, config: str | None) -> str:
@@ -147,11 +170,16 @@ def show_estimate(config: Config, *, plot: bool) -> None:
         ("device", f"{describe_device(job)}, {job.precision.name} ({job.precision.reason})"),
         ("first step", duration(cost.first_step_seconds)),
         ("a step", f"{1000 * cost.step_seconds:.1f} ms, {cost.images_per_second:,.0f} images/s (median of {MEASURED})"),
-        ("the whole run", f"about {duration(cost.run_seconds)} with evaluation"),
+        ("the whole run", f"about {duration(cost.run_seconds)} with evaluation{of_replicas(config)}"),
         ("memory", f"{size(cost.peak_memory_bytes)} at its peak in these steps"),
     ]
     print_table("Dry run: nothing was trained", rows)
     show_schedule(job, plot=plot)
+
+
+def of_replicas(config: Config) -> str:
+    """Return what to add to one run's figures where there are several runs."""
+    return f"; this is one of {len(replicas.configurations(config))} replicas" if replicas.several(config) else ""
 
 
 def show_result(result: api.Result) -> None:
@@ -180,6 +208,27 @@ def show_result(result: api.Result) -> None:
         f"      pictorch train --config {run_dir}/config.yaml train.seed={row['seed'] + 1}\n"
         f"One run is an anecdote: report the median of 3. `pictorch recipes` lists what else there is to train."
     )
+
+
+def show_replicas(results: Mapping[str, api.Result]) -> None:
+    """Print the results of replicas by their names, and how they spread where they differ by their seeds alone."""
+    whole = all(result.row["complete"] for result in results.values())
+    title = "Finished" if whole else "Stopped at train.max_steps: these runs are incomplete"
+    table = Table(title=title, title_justify="left")
+    for heading in ("replica", "test error", "validation top-1", "training time", "run"):
+        if heading != "validation top-1" or any(result.row["val_top1"] is not None for result in results.values()):
+            table.add_column(heading, overflow="fold")
+    for name, result in results.items():
+        row = result.row
+        val = [validation(row)] if row["val_top1"] is not None else []
+        cells = [name, f"{row['test_error']:.2f}%", *val, duration(row["train_seconds"]), str(result.run_dir)]
+        table.add_row(*map(Text, cells))
+    if results:
+        show(table)
+    errors = [result.test_error for result in results.values()]
+    if len({result.row["seed"] for result in results.values()}) > 1:
+        median = statistics.median(errors)
+        say(f"\nmedian of {len(errors)}: {median:.2f}% test error (min {min(errors):.2f}%, max {max(errors):.2f}%)")
 
 
 def validation(row: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ def contradictions(config: Config, origins: Origins, sound: Collection[str]) -> 
     """Return the mistakes of values that do not go together, a line each, as far as their blocks are `sound`."""
     return [
         f"{place_of(key, origins)}{key}: {text}"
-        for find in (of_training, of_schedule, of_augmentation, of_averages)
+        for find in (of_training, of_replicas, of_schedule, of_augmentation, of_averages)
         for keys, text in find(config)
         if all(key.partition(".")[0] in sound for key in keys)
         for key in [to_blame(keys, origins)]
@@ -45,6 +45,17 @@ def of_training(config: Config) -> Iterator[Found]:
     if train.ghost_batches > 1 and not config.data.drop_last:
         text = "ghost batches need full batches: leave data.drop_last=true"
         yield ("train.ghost_batches", "data.drop_last"), text
+
+
+def of_replicas(config: Config) -> Iterator[Found]:
+    train = config.train
+    if train.replicas > 1 and train.replica_lrs:
+        text = f"train.replicas={train.replicas} are runs with other seeds: give seeds or learning rates, not both"
+        yield ("train.replica_lrs", "train.replicas"), text
+    if len(set(train.replica_lrs or ())) < len(train.replica_lrs or ()):
+        yield ("train.replica_lrs",), "the same learning rate stands there twice"
+    if train.seed + train.replicas > 2**63:
+        yield ("train.seed", "train.replicas"), f"the last of {train.replicas} seeds would be above {2**63 - 1}"
 
 
 def of_schedule(config: Config) -> Iterator[Found]:
