@@ -183,20 +183,18 @@ def replica_process() -> None:
 def in_threads(group: "Sequence[Replica]", recipe: str, listener: "Listener", stop: "Stop") -> "list[Outcome]":
     """Train all replicas in this process, each in a thread, on one copy of the images.
 
-    One after the other where the network draws random numbers: a process has one generator for them.
+    One after another where they would not end as they do alone.
     """
     from pictorch.engine import replicas
     from pictorch.engine.memory import enough_memory
 
     with enough_memory(group[0].config):
-        at_once = replicas.most_at_once(group)
+        why_not = replicas.why_not_at_once(group)
         jobs = replicas.build_all(group)
     first = jobs[group[0].name]
-    if at_once < len(group):
-        first.notes += (
-            "the network draws random numbers in training, from the one generator that a process has: "
-            "the replicas are trained one after another",
-        )
+    if why_not:
+        first.notes += (f"the replicas are trained one after another: {why_not}",)
+    at_once = 1 if why_not else len(group)
     envs = {name: first_environment(job, recipe, replicas=len(group)) for name, job in jobs.items()}
 
     def train_it(replica: "Replica") -> dict[str, Any]:

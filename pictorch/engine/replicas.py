@@ -171,7 +171,7 @@ def train_all(
         except UserError as error:
             outcome = Outcome(replica, failure=str(error), mistake=True)
         except Lost as error:
-            outcome = Outcome(replica, failure=str(error))
+            outcome = Outcome(replica, failure=None if stop.requested else str(error))
         # Whatever goes wrong with one, the others go on.
         except Exception as error:
             traceback.print_exc()
@@ -361,27 +361,34 @@ def serve(train: Callable[[Request, Progress, Stop], Row]) -> None:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a replica needs: bytes of images, which all share, bytes of its own, and the process's random numbers."""
+    """What a replica needs: bytes of images, which all share, bytes of its own, and whether random numbers."""
 
     shared_bytes: int
     own_bytes: int
     draws: bool
 
 
-def most_at_once(group: Sequence[Replica]) -> int:
-    """Return how many of the replicas can be trained in threads at a time: all, or one where they draw.
+def why_not_at_once(group: Sequence[Replica]) -> str | None:
+    """Return why threads would not end with what the replicas are alone; None where they do.
 
-    Raises UserError when not all of them fit into a GPU's memory.
+    Raises UserError when not all that are trained at once fit into a GPU's memory.
     """
     job = build(group[0].config)
     device = job.device
     with job.process_settings():
         needed = needs(job)
+    why_not = None
+    if needed.draws:
+        why_not = "the network draws random numbers in training, and a process has one generator for them"
+    # The cast is kept for the second pass, but a pass of any thread that ends clears what is kept: then the gradients
+    # of the two are added after they were cast back, and not before.
+    if job.precision.name != "fp32" and job.update.loss.views > 1 and not job.update.loss.joint:
+        why_not = "each step casts the weights once for two passes, and a process has one place to keep that"
     del job
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        refuse_too_many(len(group), needed, torch.cuda.mem_get_info(device)[0], device)
-    return 1 if needed.draws else len(group)
+        refuse_too_many(1 if why_not else len(group), needed, torch.cuda.mem_get_info(device)[0], device)
+    return why_not
 
 
 @contextlib.contextmanager
@@ -399,6 +406,8 @@ def needs(job: Job) -> Needs:
     """
     before = generator_states(job.device)
     peak = estimate(job).peak_memory_bytes
+    if job.device.type == "cuda":
+        peak = torch.cuda.max_memory_reserved(job.device)  # with what the allocator and the graphs keep for themselves
     draws = any(not torch.equal(*states) for states in zip(before, generator_states(job.device), strict=True))
     shared = sum(tensor.nbytes for tensor in images(job))
     return Needs(shared, peak - shared, draws)

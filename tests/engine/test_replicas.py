@@ -16,7 +16,7 @@ import pictorch
 from pictorch import api, runs
 from pictorch.config import Config, UserError, config_hash
 from pictorch.engine import checkpoint, replicas
-from pictorch.engine.build import build
+from pictorch.engine.build import Job, build
 from pictorch.engine.interrupt import Interrupted, Stop, catch_signals
 from pictorch.engine.progress import Progress, Silent
 from pictorch.engine.replicas import Needs, Outcome, Quiet, Replica
@@ -84,19 +84,26 @@ def test_processes_end_with_the_bits_of_the_runs_alone() -> None:
 
 
 def test_threads_end_with_the_bits_of_the_runs_alone() -> None:
-    outcomes = in_threads(of("train.replicas=3", "ema.decay=0.9", "augment.mixup.alpha=1"))
+    outcomes = in_threads(of("train.replicas=3", "ema.decay=0.9", "augment.mixup.alpha=1", "train.precision=bf16"))
     assert [outcome.failure for outcome in outcomes] == [None] * 3
     for outcome in outcomes:
         same_as_alone(outcome.replica.run.path, outcome.replica.config)
 
 
-def test_networks_that_draw_are_trained_one_after_another_and_end_with_the_same_bits() -> None:
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (DROPOUT, "the network draws random numbers in training"),
+        (("augment.dual_cutout.size=4", "train.precision=bf16"), "each step casts the weights once for two passes"),
+    ],
+)
+def test_what_a_process_has_once_is_used_by_one_replica_after_another(settings: Sequence[str], why: str) -> None:
     class Listening(Quiet):
-        def start(self, job: Any, group: Sequence[Replica], at_once: int) -> None:
+        def start(self, job: Job, group: Sequence[Replica], at_once: int) -> None:
             assert at_once == 1
-            assert "one after another" in job.notes[-1]
+            assert job.notes[-1].startswith(f"the replicas are trained one after another: {why}")
 
-    for outcome in in_threads(of(*DROPOUT, "train.replicas=2"), Listening()):
+    for outcome in in_threads(of(*settings, "train.replicas=2"), Listening()):
         same_as_alone(outcome.replica.run.path, outcome.replica.config)
 
 
@@ -226,10 +233,13 @@ def start_two(epochs: int) -> tuple[subprocess.Popen[str], list[RunDir]]:
     return process, started
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_command_stops_all_processes(number: int) -> None:
+@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
+def test_signals_to_the_command_stop_all_processes(numbers: tuple[int, ...]) -> None:
+    """A second one breaks off at once; what the last epochs left is there all the same."""
     process, started = start_two(500)
-    process.send_signal(number)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.05)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
     assert said.startswith("stopped on request; continue each with\n")
