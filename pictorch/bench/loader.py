@@ -4,7 +4,7 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from pictorch import data
-from pictorch.bench import textbook
-from pictorch.config.errors import UserError
+from pictorch.bench import ledger, textbook
+from pictorch.bench.cifar import Images
+from pictorch.bench.rounds import synchronise
 from pictorch.data.erasing import Cutout, RandomErasing
 from pictorch.data.loader import ResidentLoader
 from pictorch.data.mix import Mixup
@@ -21,45 +22,42 @@ from pictorch.data.pipeline import Mix, Pipeline, Step
 
 BATCH = 128
 OURS_BATCHES, BASELINE_BATCHES = 390, 60
-ROUNDS = 5
 VARIANTS = ("crop_flip", "crop_flip_cutout", "crop_flip_erasing", "crop_flip_mixup")
 
 
-def images_to_load(root: Any) -> tuple[data.Split, str]:
-    """Return CIFAR-10's training images, or as many random ones where the files are missing, and which they are."""
-    try:
-        train = data.open("cifar10", root=root).train
-    except UserError:
-        draws = torch.Generator().manual_seed(0)
-        pixels = torch.randint(256, (50_000, 3, 32, 32), dtype=torch.uint8, generator=draws)
-        return data.Split(pixels, torch.arange(50_000) % 10), "random images"
-    assert isinstance(train, data.Split)
-    return train, "CIFAR-10"
-
-
-def measure(split: data.Split, device: torch.device) -> Iterator[dict[str, Any]]:
+def measure(
+    images: Images, device: torch.device, *, rounds: int, quick: bool, skip: Callable[[Mapping[str, Any]], bool]
+) -> Iterator[dict[str, Any]]:
     """Yield a row for each of VARIANTS: images a second of both, medians of interleaved rounds, and their ratio.
 
-    `spread` is the range of the rounds' ratios divided by their median.
+    `spread` is the range of the rounds' ratios divided by their median. `skip` says of a name, opponent and batch size
+    that there is a row already.
     """
+    split = data.open("cifar10", root=images.root).train
+    assert isinstance(split, data.Split)
+    cores = os.cpu_count() or 1
+    counts = (20, 3) if quick else (OURS_BATCHES, BASELINE_BATCHES)
     mean, std = data.find("cifar10").mean, data.find("cifar10").std
     pixels = np.ascontiguousarray(split.images.numpy().transpose(0, 2, 3, 1))
     for name in VARIANTS:
-        ours = partial(rate, our_batches(split, name, mean, std, device), OURS_BATCHES, device)
+        key = {"name": name, "against": "textbook", "batch_size": BATCH}
+        if skip(key):
+            continue
+        ours = partial(rate, our_batches(split, name, mean, std, device), counts[0], device)
         makers = partial(
             baseline, pixels, split.labels.tolist(), name, np.array(mean, np.float32), np.array(std, np.float32)
         )
-        loaders = {workers: forever(makers(workers)) for workers in range((os.cpu_count() or 1) + 1)}
-        speeds = {n: max(rate(batches, BASELINE_BATCHES) for _ in range(ROUNDS)) for n, batches in loaders.items()}
+        loaders = {workers: textbook.forever(makers(workers)) for workers in range(1 if quick else cores + 1)}
+        speeds = {n: max(rate(batches, counts[1]) for _ in range(rounds)) for n, batches in loaders.items()}
         best = max(speeds, key=lambda workers: speeds[workers])
         for workers in loaders.keys() - {best}:
             loaders[workers].close()  # its worker processes would compete with what is measured
         ours()
-        pairs = [(ours(), rate(loaders[best], BASELINE_BATCHES)) for _ in range(ROUNDS)]
+        pairs = [(ours(), rate(loaders[best], counts[1])) for _ in range(rounds)]
         loaders[best].close()
         ratios = [a / b for a, b in pairs]
         yield {
-            "name": name,
+            **key,
             "device": device.type,
             "dtype": "float32",
             "ours": round(statistics.median(a for a, _ in pairs)),
@@ -68,6 +66,9 @@ def measure(split: data.Split, device: torch.device) -> Iterator[dict[str, Any]]
             "ratio": round(statistics.median(ratios), 2),
             "spread": round((max(ratios) - min(ratios)) / statistics.median(ratios), 3),
             "baseline_workers": best,
+            "rounds": rounds,
+            "images": images.what,
+            "hardware": ledger.hardware(device),
         }
 
 
@@ -109,24 +110,15 @@ def baseline(pixels: Any, labels: list[int], name: str, mean: Any, std: Any, wor
     return textbook.loader(images, batch_size=BATCH, workers=workers, collate=collate)
 
 
-def forever(loader: Iterable[Any]) -> Any:
-    """Yield the loader's batches, epoch after epoch."""
-    while True:
-        yield from loader
-
-
 def rate(batches: Iterator[Any], count: int, device: torch.device | None = None) -> float:
     """Return images a second over the next `count` batches, the first few not timed."""
     for _ in itertools.islice(batches, 5):
         pass
-    synchronise(device)
+    if device:
+        synchronise(device)
     started = time.perf_counter()
     for _ in itertools.islice(batches, count):
         pass
-    synchronise(device)
+    if device:
+        synchronise(device)
     return count * BATCH / (time.perf_counter() - started)
-
-
-def synchronise(device: torch.device | None) -> None:
-    if device is not None and device.type == "cuda":
-        torch.cuda.synchronize(device)

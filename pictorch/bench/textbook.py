@@ -1,16 +1,26 @@
-"""The textbook way to load images: a torch DataLoader that transforms one image after the other with NumPy.
+"""The textbook way: a torch DataLoader that transforms one image after the other with NumPy, and a plain loop.
 
-Written as such programs are, and as fast as that way allows: what our loader is measured against.
+Written as such programs are, and as fast as that way allows: what our loader and our engine are measured against.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import itertools
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
+
+from pictorch.config import Config
+from pictorch.config.schema import SGD
+from pictorch.data import Dataset as OpenedSet
+from pictorch.data import Split
+from pictorch.engine import build, precision
 
 Array = npt.NDArray[Any]
 Transform = Callable[[Array], Array]
@@ -86,15 +96,173 @@ def mixup(batch: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 
 
 def loader(
-    dataset: Images, *, batch_size: int, workers: int, collate: Callable[[Any], Any] | None = None
+    dataset: Images,
+    *,
+    batch_size: int,
+    workers: int,
+    train: bool = True,
+    collate: Callable[[Any], Any] | None = None,
+    pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """Return the DataLoader, its workers kept from epoch to epoch."""
+    """Return the DataLoader, its workers kept from epoch to epoch; with `train` it shuffles and drops the last batch if
+    that is not full."""
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        shuffle=True,
-        drop_last=True,
+        shuffle=train,
+        drop_last=train,
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=collate,
+        pin_memory=pin_memory,
+    )
+
+
+def forever(loader: Iterable[Any]) -> Generator[Any, None, None]:
+    """Yield the loader's batches, epoch after epoch."""
+    while True:
+        yield from loader
+
+
+class Slice(NamedTuple):
+    """How much of an epoch with evaluation is measured, and the steps before that are not."""
+
+    steps: int
+    evaluation_batches: int
+    warm_up_steps: int
+
+
+class Scale(NamedTuple):
+    """What the seconds of a slice's training and evaluation are multiplied with to be those of the whole epoch."""
+
+    train: float
+    evaluation: float
+
+
+@final
+class Feed:
+    """Batches of a data set as such programs make them: endless ones for training, a slice of the test set's."""
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: OpenedSet,
+        slice: Slice,
+        *,
+        train: Sequence[Transform],
+        test: Sequence[Transform],
+        collate: Callable[[Any], Any] | None = None,
+        device: torch.device,
+    ) -> None:
+        assert isinstance(dataset.train, Split)
+        assert isinstance(dataset.test, Split)
+        batch_size = config.train.batch_size
+        self.steps_per_epoch = len(dataset.train) // batch_size
+        self.steps, self.warm_up_steps = min(slice.steps, self.steps_per_epoch), slice.warm_up_steps
+        tested = dataset.test.select(torch.arange(min(len(dataset.test), slice.evaluation_batches * batch_size)))
+        self.scale = Scale(
+            self.steps_per_epoch / self.steps,
+            math.ceil(len(dataset.test) / batch_size) / math.ceil(len(tested) / batch_size),
+        )
+        self.train, self.test = images_of(dataset.train, train), images_of(tested, test)
+        self.make = partial(loader, batch_size=batch_size, collate=collate, pin_memory=device.type == "cuda")
+        self.open(workers=0)
+
+    def open(self, workers: int) -> None:
+        """Take another number of workers; those before end."""
+        self.workers = workers
+        # The old workers end when nothing refers to their loader any more.
+        self.batches: Iterator[Any] = iter(())
+        self.evaluation: Iterable[Any] = ()
+        self.batches = forever(self.make(self.train, workers=workers))
+        self.evaluation = self.make(self.test, workers=workers, train=False)
+
+    def ready(self, count: int, device: torch.device) -> None:
+        """Take `count` batches, already on the device, again and again: so that steps alone are measured."""
+        batches = [[part.to(device) for part in batch] for batch in itertools.islice(self.batches, count)]
+        self.open(workers=0)
+        self.batches = itertools.cycle(batches)
+
+
+@final
+class Textbook:
+    """The plain program: eager, float32, NCHW, torch's SGD, and `.item()` of loss and accuracy in every step.
+
+    The network, the images, the batch size and the hyperparameters are those of `config`, which must have SGD.
+    """
+
+    name, dtype = "textbook", "fp32"
+
+    def __init__(self, config: Config, dataset: OpenedSet, slice: Slice, *, device: torch.device, threads: int) -> None:
+        self.device, self.threads = device, threads
+        mean, std = (np.array(values, np.float32) for values in (dataset.spec.mean, dataset.spec.std))
+        scaled = partial(normalise, mean=mean, std=std)
+        self.feed = Feed(config, dataset, slice, train=[random_crop, random_flip, scaled], test=[scaled], device=device)
+        self.scale = self.feed.scale
+        self.model = build.create_model(config, dataset.spec).to(device)
+        self.criterion = nn.CrossEntropyLoss()
+        self.optimizer = sgd(config, self.model)
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, T_max=config.train.epochs * self.feed.steps_per_epoch
+        )
+
+    def settings(self) -> AbstractContextManager[None]:
+        """Return the context in which it runs: its threads, and cuDNN's search for the fastest convolutions."""
+        return precision.process_settings(self.device, threads=self.threads, deterministic=False)
+
+    def warm_up(self) -> None:
+        with self.settings():
+            self.run_steps(self.feed.warm_up_steps)
+
+    def train(self) -> tuple[float, float]:
+        """Take the slice's steps; return the mean loss and the error (per cent)."""
+        with self.settings():
+            return self.run_steps(self.feed.steps)
+
+    def run_steps(self, count: int) -> tuple[float, float]:
+        self.model.train()
+        total, correct, seen = 0.0, 0.0, 0
+        for images, labels in itertools.islice(self.feed.batches, count):
+            images, labels = images.to(self.device), labels.to(self.device)
+            self.optimizer.zero_grad()
+            outputs = self.model(images)
+            loss = self.criterion(outputs, labels)
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
+            total += loss.item() * len(labels)
+            correct += (outputs.argmax(dim=1) == labels).sum().item()
+            seen += len(labels)
+        return total / seen, 100 - 100 * correct / seen
+
+    def evaluate(self) -> tuple[float, float]:
+        """Go through the slice of the test images; return the mean loss and the error (per cent)."""
+        self.model.eval()
+        total, correct, seen = 0.0, 0.0, 0
+        with self.settings(), torch.no_grad():
+            for images, labels in self.feed.evaluation:
+                images, labels = images.to(self.device), labels.to(self.device)
+                outputs = self.model(images)
+                total += self.criterion(outputs, labels).item() * len(labels)
+                correct += (outputs.argmax(dim=1) == labels).sum().item()
+                seen += len(labels)
+        return total / seen, 100 - 100 * correct / seen
+
+
+def images_of(split: Split, transforms: Sequence[Transform]) -> Images:
+    """Return a split's images as such programs hold them, [N,H,W,C], behind the transforms."""
+    pixels = np.ascontiguousarray(split.images.numpy().transpose(0, 2, 3, 1))
+    return Images(pixels, split.labels.tolist(), transforms)
+
+
+def sgd(config: Config, model: nn.Module) -> torch.optim.SGD:
+    """Return torch's SGD with the recipe's hyperparameters."""
+    settings = config.optim
+    assert isinstance(settings, SGD)
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
     )

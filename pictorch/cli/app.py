@@ -176,17 +176,63 @@ def lr_find(
 @app.command()
 @exits
 def bench(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="loader: images a second, augmented.")] = "loader",
+    what: Annotated[
+        str | None, typer.Argument(metavar="WHAT", help="loader, step, epoch, models or replicas (default: all).")
+    ] = None,
+    networks: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Which networks (default: six, or for models one a family).")
+    ] = None,
+    against: Annotated[
+        str, typer.Option(metavar="A,B", help="What to be measured against: textbook, timm-style.")
+    ] = "textbook",
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="IMAGES", min=1, help="Images of a step (default: 128, for models 32).")
+    ] = None,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="How often each side is measured, in turns.")] = 5,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=1024, help="CPU threads of both sides (default: each its own)."),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=2, help="For replicas: how many at once (default: 5, CPU: the cores)."),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="For epoch: measure it whole, too, not only a slice scaled to it.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A step or two, to see that it runs: no measurement.")] = False,
+    write: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Add rows to DIR/speed-*.csv; what stands there is not repeated.")
+    ] = None,
     data_dir: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: $PICTORCH_DATA).")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of lines.")] = False,
 ) -> None:
-    """Measure how fast this is here, beside the textbook way in the same run."""
+    """Measure how fast this is here, beside the textbook way in the same run.
+
+    \b
+    pictorch bench epoch --networks resnet_preact_20
+    pictorch bench step --against textbook,timm-style
+    """
     from pictorch.cli import bench
 
-    bench.bench(what, data_dir=data_dir, device=device, as_json=json)
+    bench.bench(
+        what,
+        networks=networks,
+        against=against,
+        batch_size=batch_size,
+        rounds=rounds,
+        device=device,
+        threads=threads,
+        count=replicas,
+        whole=whole,
+        quick=quick,
+        write=write,
+        data_dir=data_dir,
+        as_json=json,
+    )
 
 
 datasets = typer.Typer(

@@ -1,26 +1,20 @@
-"""`pictorch bench`: its rows are named, complete, and from both sides' real loaders."""
+"""`pictorch bench`: its rows are named, complete, from both sides, said with their goals, and written when asked."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from pictorch import data
-from pictorch.bench import loader, textbook
-from pictorch.cli import bench
+from pictorch.bench import training
+from pictorch.cli.bench import bench, lines
 from pictorch.config import UserError
-from pictorch.data.loader import ResidentLoader
-from pictorch.data.pipeline import Pipeline
 
 
 @pytest.mark.slow
-def test_the_loader_s_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_loader_s_rows(capsys: pytest.CaptureFixture[str]) -> None:
     """Far fewer batches than the command's, so that no ratio is held against a bound."""
-    monkeypatch.setattr(loader, "OURS_BATCHES", 20)
-    monkeypatch.setattr(loader, "BASELINE_BATCHES", 3)
-    monkeypatch.setattr(loader, "ROUNDS", 1)
-    monkeypatch.setenv("PICTORCH_DATA", "nowhere")
-    bench.bench("loader", data_dir=None, device="cpu", as_json=True)
+    bench("loader", data_dir="nowhere", device="cpu", quick=True, as_json=True)
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == ["crop_flip", "crop_flip_cutout", "crop_flip_erasing", "crop_flip_mixup"]
     for row in rows:
@@ -29,26 +23,82 @@ def test_the_loader_s_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         assert row["ratio"] > 1
 
 
-def test_the_textbook_s_images_are_those_of_ours() -> None:
-    """Without crop, flip and mask both sides make the same numbers of the same pixels."""
-    pixels = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
-    mean, std = data.find("cifar10").mean, data.find("cifar10").std
-    theirs = loader.baseline(
-        pixels.permute(0, 2, 3, 1).numpy(), [0] * 8, "plain", torch.tensor(mean).numpy(), torch.tensor(std).numpy(), 0
-    )
-    crop, flip, normalise = theirs.dataset.transforms  # type: ignore[attr-defined]
-    assert (crop, flip) == (textbook.random_crop, textbook.random_flip)
-    pipeline = Pipeline(num_classes=10, image_size=32, mean=mean, std=std, device="cpu")
-    split = data.Split(pixels, torch.zeros(8, dtype=torch.int64))
-    ours = ResidentLoader(split=split, pipeline=pipeline, batch_size=8, shuffle=False, drop_last=False)
-    (batch,) = ours.epoch(0)
-    for image, expected in zip(pixels, batch.images, strict=True):
-        normalised = torch.from_numpy(normalise(image.permute(1, 2, 0).numpy())).permute(2, 0, 1)
-        torch.testing.assert_close(normalised, expected, atol=1e-5, rtol=1e-5)
+QUICK = {"networks": "resnet_preact_20", "batch_size": 8, "data_dir": "nowhere", "device": "cpu", "threads": 1}
 
 
-def test_an_unknown_benchmark_and_device_are_said() -> None:
-    with pytest.raises(UserError, match="there is no benchmark 'loder'; did you mean 'loader'"):
-        bench.bench("loder", data_dir=None, device="cpu", as_json=False)
-    with pytest.raises(UserError, match="--device: expected auto, cpu, cuda or cuda:N, got 'gpu'"):
-        bench.bench("loader", data_dir=None, device="gpu", as_json=False)
+def test_rows_are_said_and_written_and_not_measured_again(capsys: pytest.CaptureFixture[str]) -> None:
+    bench("step", quick=True, write="rows", **QUICK)  # type: ignore[arg-type]
+    head, ratio, rates, share = capsys.readouterr().out.splitlines()
+    assert "times fp32" in head
+    assert "5,000 images (random images: CIFAR-10 is missing)" in head
+    assert ratio.startswith("step resnet_preact_20: ")
+    assert "times textbook (spread 0%)" in ratio
+    assert "images/s against" in rates
+    assert "an epoch's wall seconds" in rates
+    assert "matrix product's FLOP/s in training" in share
+    (file,) = Path("rows").iterdir()
+    assert file.name.startswith("speed-step-")
+    before = file.read_text()
+    bench("step", quick=True, write="rows", as_json=True, **QUICK)  # type: ignore[arg-type]
+    said = capsys.readouterr()
+    assert f"note: resnet_preact_20 against textbook: measured already, in {file}" in said.err
+    assert said.out == "[]\n"
+    assert file.read_text() == before
+
+
+def test_goals_stand_beside_the_ratios() -> None:
+    seconds = ("ours", "baseline", "ours_wall_s", "baseline_wall_s", "ours_cpu_s", "baseline_cpu_s")
+    row = dict.fromkeys(seconds, 1.0) | {
+        "name": "wrn_28_10",
+        "against": "textbook",
+        "device": "cuda",
+        "dtype": "bf16",
+        "unit": "images/s",
+        "ratio": 4.25,
+        "spread": 0.02,
+        "must": 4.0,
+        "stretch": None,
+        "train_ratio": 4.0,
+        "evaluation_ratio": 6.0,
+        "of_peak": 0.44,
+        "baseline_workers": 8,
+        "scaling_ours": 0.99,
+        "scaling_baseline": 1.02,
+    }
+    plan = training.Plan("epoch", [], [], 128, 1, torch.device("cpu"))
+    first, _, third = lines(row, plan)
+    assert first == "epoch wrn_28_10: 4.25 times textbook (spread 2%), must 4 met"
+    assert "44.0% of the bf16 matrix product's FLOP/s in training, must 0.45 not met" in third
+    assert "the slice says 0.990 of ours and 1.020 of the other's" in third
+    cpu = {**row, "name": "resnet_preact_20", "device": "cpu", "ratio": 2.6, "must": 2.5, "stretch": 3.7}
+    first, _, third = lines({**cpu, "evaluation_ratio": 3.6}, plan)
+    assert first.endswith("must 2.5 met, stretch 3.7 not met")
+    assert "evaluation 3.60, must 3.5 met, stretch 6 not met" in third
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"what": "loder"}, "there is no benchmark 'loder'; did you mean 'loader'"),
+        ({"what": "loader", "device": "gpu"}, "--device: expected auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"what": "step", "networks": "resnet_preact_20,resnet_21"}, "--networks: resnet_21: unknown model"),
+        (
+            {"what": "step", "networks": "resnet"},
+            "--networks: the family resnet needs options; name a variant of it, for example resnet_20",
+        ),
+        ({"what": "step", "against": "tim-style"}, "--against: there is no 'tim-style'; did you mean 'timm-style'"),
+        ({"what": "step", "whole": True}, "--whole measures whole epochs: it goes with `pictorch bench epoch`"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_measured(options: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        bench(**options)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.slow
+def test_replicas_are_trained_at_once_and_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    bench("replicas", quick=True, count=2, batch_size=8, data_dir="nowhere", device="cpu", as_json=True)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["against"], row["unit"]) == ("resnet_preact_20 x2", "one alone", "images/s")
+    assert row["time_of_one"] == pytest.approx(2 / row["ratio"], rel=0.01)
