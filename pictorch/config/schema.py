@@ -22,6 +22,7 @@ Epochs = Annotated[float, Field(ge=0, le=MOST_EPOCHS)]
 Name = Annotated[str, Field(min_length=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Betas = tuple[Momentum, Momentum]
+Views = Literal["one", "mirror", "mirror_shift"]
 
 
 class Block(BaseModel):
@@ -512,6 +513,13 @@ class Train(Block):
     save_every_epochs: EpochCount = 1
 
 
+class Evaluation(Block):
+    """How validation and test images are answered; the same in training, `pictorch eval` and `pictorch predict`."""
+
+    views: Views = "one"
+    """Mean of the logits of: the image; it and its mirror image; both of them, also moved by a pixel either way"""
+
+
 class Track(Block):
     """Trackers beside metrics.jsonl; "auto" uses TensorBoard where tensorboardX is installed."""
 
@@ -536,6 +544,7 @@ class Config(Block):
     ema: EMA | None = None
     swa: SWA | None = None
     train: Train = Train()
+    evaluation: Evaluation = Evaluation()
     track: Track = Track()
 
 
@@ -575,9 +584,12 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def config_hash(config: Config) -> str:
     """Return 12 hex digits that name the experiment: equal for runs that differ in EXECUTION_KEYS alone.
 
-    Null means off and does not count, so a key that is added later and is off leaves the hash of old runs as it was.
+    Null means off and does not count, so a key that is added later and is off leaves the hash of old runs as it was;
+    and so does one view of an image.
     """
     flat = flatten(to_dict(config))
+    if flat["evaluation.views"] == "one":
+        del flat["evaluation.views"]
     counted = {k: v for k, v in flat.items() if v is not None and k not in EXECUTION_KEYS}
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]
 

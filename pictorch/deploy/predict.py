@@ -13,7 +13,8 @@ from pictorch import runs
 from pictorch.config import UserError
 from pictorch.data.decode import explained, open_upright, upright
 from pictorch.data.geometry import evaluation_crop
-from pictorch.models import weights
+from pictorch.models import views, weights
+from pictorch.models.fold import fold
 
 BATCH = 256
 
@@ -28,11 +29,18 @@ class Prediction:
 
 
 class Predictor:
-    """A finished run's network and preprocessing, ready for images. Raises UserError when the run has no weights."""
+    """A finished run's network, preprocessing and views of an image, ready for images.
+
+    Raises UserError when the run has no weights.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         run = runs.open(run_dir)
         self.model, self.metadata = weights.load(run.weights)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.inference_mode():
+            self.network = fold(self.model)
+        self.views = self.metadata.get("config", {}).get("evaluation", {}).get("views", "one")
 
     def __call__(self, images: Sequence[Path | Image.Image], *, top_k: int = 5) -> list[Prediction]:
         """Return a Prediction for each image (a file or a Pillow image), in order.
@@ -56,9 +64,9 @@ class Predictor:
         ]
 
     def predict_batch(self, images: Sequence[Path | Image.Image], top_k: int) -> list[Prediction]:
-        batch = torch.stack([self.prepare(image) for image in images])
+        batch = torch.stack([self.prepare(image) for image in images]).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            logits = self.model(batch)
+            logits = views.answer(self.network, batch, self.views)
         classes = logits.argsort(dim=1, descending=True, stable=True)[:, :top_k]
         probabilities = logits.softmax(dim=1).gather(1, classes)
         names = self.metadata["classes"]

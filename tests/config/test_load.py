@@ -110,7 +110,8 @@ def test_the_hash_names_the_experiment_not_the_execution() -> None:
     for same in ("train.seed=5", "train.device=cpu", "train.precision=fp32", "data.dir=/x", "track.tensorboard=false"):
         assert config_hash(load(None, [same]).config) == base
     others = ["train.epochs=31", "optim.lr=0.2", "model.depth=14", "augment.crop=null", "data.val_fraction=0.1"]
-    assert len({base, *(config_hash(load(None, [other]).config) for other in others)}) == 6
+    others.append("evaluation.views=mirror")
+    assert len({base, *(config_hash(load(None, [other]).config) for other in others)}) == 7
 
 
 @pytest.mark.parametrize(
@@ -364,7 +365,7 @@ def test_further_checks_are_given_the_sound_blocks() -> None:
         load(None, ["train.seed=-7"], check=check)
     first, second = str(caught.value).splitlines()
     assert first == "command line: train.seed: expected a value of at least 0, got -7"
-    assert second == "augment, data, ema, loss, model, optim, schedule, swa, track"
+    assert second == "augment, data, ema, evaluation, loss, model, optim, schedule, swa, track"
 
 
 def test_a_single_override_may_be_a_text() -> None:

@@ -31,6 +31,17 @@ def test_test_images_as_files_give_the_evaluations_answers(small_run: api.Result
         assert answer.probabilities == pytest.approx(evaluation.probabilities[i].tolist(), abs=1e-5)
 
 
+def test_views_of_the_run_are_those_of_its_predictions(small_run: api.Result) -> None:
+    predictor = Predictor(small_run.run_dir)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    image, mirrored = Image.fromarray(pixels), Image.fromarray(pixels[:, ::-1].copy())
+    [one], [other] = predictor([image]), predictor([mirrored])
+    assert one.probabilities != other.probabilities
+    predictor.views = "mirror"
+    [both], [again] = predictor([image]), predictor([mirrored])
+    assert both.probabilities == pytest.approx(again.probabilities, abs=1e-6)
+
+
 def test_top_k_and_no_images(small_run: api.Result) -> None:
     [prediction] = pictorch.predict(small_run.run_dir, [Image.new("L", (8, 8))], top_k=2)
     assert len(prediction.classes) == len(prediction.probabilities) == 2

@@ -1,0 +1,76 @@
+"""An evaluation's answers against the network's own, batch by batch, and evaluation over several views."""
+
+import pytest
+import torch
+from conftest import small_config
+from torch import nn
+
+from pictorch.engine.build import Job, build
+from pictorch.engine.evaluate import Evaluation, answer, evaluate
+from pictorch.engine.precision import Precision
+from pictorch.metrics import ranked
+from pictorch.models import create
+from pictorch.models.fold import fold
+
+
+def evaluated(job: Job, model: nn.Module, precision: str = "fp32", **options: object) -> Evaluation:
+    kind = Precision(precision, "cpu", "")
+    return evaluate(model, job.test_loader, classes=job.classes, dataset="digits", precision=kind, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def job() -> Job:
+    return build(small_config())
+
+
+@pytest.mark.parametrize("name", ["resnet_preact_20", "vit_ti_4"])
+def test_the_answers_are_those_of_the_network(job: Job, name: str) -> None:
+    torch.manual_seed(0)
+    model = create(name, in_channels=1, image_size=8).train()
+    evaluation = evaluated(job, model)
+    assert model.training
+    model.eval()
+    with torch.no_grad():
+        logits = torch.cat([model(batch.images) for batch in job.test_loader.epoch(0)])
+    classes, probabilities = ranked(logits, 5)
+    labels = job.test_loader.labels
+    assert torch.equal(evaluation.labels, labels)
+    torch.testing.assert_close(evaluation.probabilities, probabilities, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        evaluation.losses, nn.functional.cross_entropy(logits, labels, reduction="none"), rtol=1e-4, atol=1e-5
+    )
+    # Two classes may change places only where they are as good as equal.
+    differ = evaluation.ranked != classes
+    assert (probabilities - evaluation.probabilities)[differ].abs().max() < 1e-5 if differ.any() else True
+    assert evaluation.views == "one"
+
+
+def test_bf16_changes_the_answers_by_its_rounding_only(job: Job) -> None:
+    torch.manual_seed(0)
+    model = create("resnet_preact_20", in_channels=1, image_size=8)
+    exact, rounded = evaluated(job, model), evaluated(job, model, "bf16")
+    assert not torch.equal(exact.losses, rounded.losses)
+    torch.testing.assert_close(rounded.losses, exact.losses, rtol=0.05, atol=0.05)
+
+
+def test_several_views_are_answered_by_the_mean_of_their_logits(job: Job) -> None:
+    torch.manual_seed(0)
+    model = create("resnet_preact_20", in_channels=1, image_size=8).eval()
+    evaluation = evaluated(job, model, views="mirror")
+    with torch.no_grad():
+        logits = torch.cat(
+            [(model(batch.images) + model(batch.images.flip(3))) / 2 for batch in job.test_loader.epoch(0)]
+        )
+    torch.testing.assert_close(evaluation.probabilities, ranked(logits, 5)[1], rtol=1e-4, atol=1e-5)
+    assert evaluation.views == "mirror"
+
+
+def test_the_answer_to_a_batch_depends_on_the_batch_alone(job: Job) -> None:
+    model = create("resnet_preact_20", in_channels=1, image_size=8).eval()
+    batch = next(iter(job.test_loader.epoch(0)))
+    with torch.inference_mode():
+        network = fold(model)
+        first = answer(network, batch.images, batch.labels, "mirror_shift")
+        torch.manual_seed(1)
+        again = answer(network, batch.images, batch.labels, "mirror_shift")
+    assert all(map(torch.equal, first, again))
