@@ -116,7 +116,8 @@ def evaluate(
     model.eval()
     answers: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     try:
-        with torch.inference_mode():
+        # Around all batches, so that a network that cannot be folded casts its weights once.
+        with torch.inference_mode(), precision.autocast():
             network = fold(model, torch.bfloat16 if precision.name == "bf16" else torch.float32)
             for batch in loader.epoch(0):
                 answers.append((batch.labels, *answer(network, batch.images, batch.labels, views)))

@@ -60,9 +60,11 @@ def fold(model: nn.Module, dtype: torch.dtype = torch.float32) -> Callable[[Tens
 
     def answer(images: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            out = network(images)
-        out = out.to(torch.float32)
-        logits: Tensor = out if head is None else head(out)
+            out = network(images).to(torch.float32)
+        if head is None:
+            return out
+        with torch.autocast(device.type, enabled=False):
+            logits: Tensor = head(out)
         return logits
 
     return answer

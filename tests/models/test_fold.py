@@ -248,3 +248,13 @@ def test_a_layers_hooks_are_called() -> None:
         expected = model(images)
         assert difference(expected, plain) > 0.01
         assert difference(fold.fold(model)(images), expected) < TOLERANCE
+
+
+def test_the_head_is_computed_in_float32_within_autocast_too() -> None:
+    model, images = network("resnet")
+    with torch.inference_mode():
+        logits = fold.fold(model, torch.bfloat16)(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            within = fold.fold(model, torch.bfloat16)(images)
+    assert not torch.equal(logits, logits.bfloat16().float())
+    assert torch.equal(within, logits)
