@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pictorch.config.errors import OptionError
 from pictorch.config.keywords import show
+from pictorch.models.fused import Sequential
 from pictorch.models.init import Mode, initialise
 from pictorch.models.layers import (
     BlockType,
@@ -280,7 +281,7 @@ def statistics_kept(layer: nn.Module) -> Iterator[None]:
                 setattr(norm, name, buffer)
 
 
-class DenseLayer(nn.Sequential):
+class DenseLayer(Sequential):
     """x [N, C, H, W] -> the new channels [N, growth_rate, H, W]."""
 
     def __init__(self, in_channels: int, growth_rate: int, *, bottleneck: bool, drop_rate: float) -> None:
@@ -294,7 +295,7 @@ class DenseLayer(nn.Sequential):
                 self.add_module(f"dropout{i}", nn.Dropout(drop_rate))
 
 
-class Transition(nn.Sequential):
+class Transition(Sequential):
     """x [N, in_channels, H, W] -> [N, out_channels, H // 2, W // 2]."""
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool, drop_rate: float) -> None:
