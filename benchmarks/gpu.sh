@@ -33,12 +33,12 @@ part() {
 
 # The compiled networks last: compiling takes most of their time, and what is compiled is kept for the next call.
 part 60 epoch --device cuda --rounds 3 --networks resnet_preact_20
-part 60 epoch --device cuda --rounds 3 --networks wrn_28_10
+part 75 epoch --device cuda --rounds 3 --networks wrn_28_10
 part 60 epoch --device cuda --rounds 3 --networks resnet18,shake_shake_26_2x32d
 part 90 epoch --device cuda --rounds 3 --networks resnet_110,densenet_bc_100_12
 part 90 epoch --device cuda --rounds 3 --networks resnet_preact_20 --against timm-style
 part 110 epoch --device cuda --rounds 3 --networks wrn_28_10 --against timm-style
 part 150 epoch --device cuda --rounds 3 --networks resnet_110 --against timm-style
-part 60 replicas --device cuda --rounds 1
+part 90 replicas --device cuda --rounds 1
 part 60 loader --device cuda --rounds 3
 exit $status

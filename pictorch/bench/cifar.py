@@ -21,10 +21,11 @@ class Images(NamedTuple):
 
 
 @contextlib.contextmanager
-def images(root: Path, *, per_file: int = 10_000) -> Iterator[Images]:
-    """Yield CIFAR-10 under the data root; where it is missing, files of `per_file` random images for the time being."""
+def images(root: Path | None, *, per_file: int = 10_000) -> Iterator[Images]:
+    """Yield CIFAR-10 under the data root; where it is missing, or with None, files of `per_file` random images for the
+    time being."""
     spec = data.find("cifar10")
-    if all(data.files.locate(file, root) for file in spec.files):
+    if root and all(data.files.locate(file, root) for file in spec.files):
         yield Images(root, "CIFAR-10", 50_000)
         return
     draws = np.random.default_rng(0)
@@ -34,4 +35,4 @@ def images(root: Path, *, per_file: int = 10_000) -> Iterator[Images]:
             path.parent.mkdir(exist_ok=True)
             pixels = draws.integers(0, 256, (per_file, 3072), dtype=np.uint8)
             path.write_bytes(pickle.dumps({"data": pixels, "labels": [i % 10 for i in range(per_file)]}, protocol=4))
-        yield Images(Path(folder), "random images: CIFAR-10 is missing", 5 * per_file)
+        yield Images(Path(folder), "random images: CIFAR-10 is missing" if root else "random images", 5 * per_file)

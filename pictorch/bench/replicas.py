@@ -32,7 +32,7 @@ def measure(
     """
     device = plan.device
     count = count or (5 if device.type == "cuda" else os.cpu_count() or 1)
-    epochs = (1, 2) if plan.quick else (2, 42) if device.type == "cuda" else (1, 3)
+    epochs = (1, 2) if plan.quick else (2, 22) if device.type == "cuda" else (1, 3)
     settings = ["data.fraction=0.02", "train.threads=1"] if plan.quick else []
     key = {"name": f"resnet_preact_20 x{count}", "against": "one alone", "batch_size": plan.batch_size}
     if skip(key):

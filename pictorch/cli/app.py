@@ -183,10 +183,11 @@ def bench(
         str | None, typer.Option(metavar="A,B", help="Which networks (default: six, or for models one a family).")
     ] = None,
     against: Annotated[
-        str, typer.Option(metavar="A,B", help="What to be measured against: textbook, timm-style.")
+        str, typer.Option(metavar="A,B", help="What steps and epochs are held against: textbook, timm-style.")
     ] = "textbook",
     batch_size: Annotated[
-        int | None, typer.Option(metavar="IMAGES", min=1, help="Images of a step (default: 128, for models 32).")
+        int | None,
+        typer.Option(metavar="IMAGES", min=1, help="Images of a step (default: 128, models: 32; loader: always 128)."),
     ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="How often each side is measured, in turns.")] = 5,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = "auto",

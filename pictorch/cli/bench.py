@@ -61,7 +61,8 @@ def bench(
     ]
     on = training.machine(plans[0].device, quick=quick)
     rows: list[dict[str, Any]] = []
-    with images(data.root(option_path("--data-dir", data_dir)), per_file=1000 if quick else 10_000) as found:
+    root = data.root(option_path("--data-dir", data_dir))
+    with images(None, per_file=100) if quick else images(root) as found:
         if not as_json:
             say(describe(on, found))
         for plan in plans:

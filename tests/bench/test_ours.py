@@ -1,7 +1,5 @@
 """The engine as a side: its own epochs, of as many steps as the slice has."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -37,7 +35,7 @@ def test_a_slice_is_an_epoch_of_so_many_steps(
 def test_a_slice_of_the_test_images(plan: Plan) -> None:
     """A batch of 500 of 600 images is half of two batches."""
     slice = Slice(steps=1, evaluation_batches=1, warm_up_steps=1)
-    with cifar.images(Path("nowhere"), per_file=600) as images:
+    with cifar.images(None, per_file=600) as images:
         ours = Ours(training.configured(plan, "resnet_preact_20", images, slice), slice)
     assert [len(batch.labels) for batch in ours.job.test_loader.epoch(0)] == [500]
     assert ours.scale.evaluation == 2.0

@@ -39,7 +39,8 @@ def test_the_textbook_s_images_are_those_of_ours() -> None:
 
 
 def test_it_learns_a_batch_by_heart(plan: Plan, small_images: Images) -> None:
-    program = program_of(plan, small_images, Slice(steps=8, evaluation_batches=1, warm_up_steps=1))
+    torch.manual_seed(0)
+    program = program_of(plan, small_images, Slice(steps=12, evaluation_batches=1, warm_up_steps=1))
     program.feed.ready(1, plan.device)
     before = program.train()
     program.train()
