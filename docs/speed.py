@@ -59,6 +59,7 @@ GROWTH = """## Cost as work grows
 Each curve is a piece of work in growing sizes, done by the code that a run uses, on generated images: median seconds,
 divided by the units of work. `exponent` is the power of the work that the time grows with, over the points with at
 least a thirtieth of the most work: 1 is in proportion, less is what every call costs, more grows faster than the work.
+Where the work stays the same while something else grows (`set_step`, `classes`), it is the power of that, at best 0.
 """
 PROFILE = """## Where a step's time goes
 

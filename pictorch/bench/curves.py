@@ -317,6 +317,11 @@ def exponent(units: Sequence[float], seconds: Sequence[float]) -> float | None:
 
 
 def exponent_of(name: str, rows: Iterable[Mapping[str, str]]) -> float | None:
-    """Return the exponent of a curve among a ledger's rows; None where it has not three points."""
-    points = [(float(row["units"]), float(row["seconds"])) for row in rows if row["curve"] == name]
-    return exponent(*zip(*points, strict=True)) if len(points) > 2 else None
+    """Return the exponent of a curve among a ledger's rows; None where it has not three points.
+
+    Where the work is the same at all points, it is the power of what they are numbers of: 0 if that costs nothing.
+    """
+    points = [row for row in rows if row["curve"] == name]
+    along = "units" if len({row["units"] for row in points}) > 1 else "at"
+    seconds = [float(row["seconds"]) for row in points]
+    return exponent([float(row[along]) for row in points], seconds) if len(points) > 2 else None

@@ -58,6 +58,9 @@ def test_the_exponent_is_the_slope_where_there_is_most_work() -> None:
     # What every call costs hides a square at the small end, not at the large one.
     assert curves.exponent(work, [1e4 + x**2 for x in work]) == pytest.approx(2, abs=0.02)
     assert curves.exponent([10.0, 10.0, 10.0], [1.0, 2.0, 3.0]) is None
+    same_work = [{"curve": "classes", "at": str(n), "units": "9", "seconds": str(7 * n)} for n in (10, 100, 1000)]
+    assert curves.exponent_of("classes", same_work) == pytest.approx(1)
+    assert curves.exponent_of("depth", same_work) is None
 
 
 def test_the_script_goes_on_where_it_was(
