@@ -1,6 +1,5 @@
 """The engine as a side of a benchmark: a job of `engine.build`, and the loop's own epochs and evaluations."""
 
-import math
 from pathlib import Path
 from typing import final
 
@@ -32,12 +31,13 @@ class Ours:
         assert isinstance(job.dataset.train, Split)
         assert isinstance(job.dataset.test, Split)
         test = job.dataset.test
-        tested = test.select(torch.arange(min(len(test), slice.evaluation_batches * inputs.EVALUATION_BATCH)))
+        batch_size = inputs.EVALUATION_BATCH[job.device.type]
+        tested = test.select(torch.arange(min(len(test), slice.evaluation_batches * batch_size)))
         job.test_loader = inputs.evaluation_loader(job.dataset.spec, tested, job.device, job.mean)
         self.steps = len(job.train_loader)
         self.scale = Scale(
             len(job.dataset.train) // config.train.batch_size / self.steps,
-            math.ceil(len(test) / inputs.EVALUATION_BATCH) / len(job.test_loader),
+            len(test) / len(tested),
         )
         self.warm_up_steps = slice.warm_up_steps
         self.step = loop.create_step(job, loop.compiled(job))

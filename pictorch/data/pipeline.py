@@ -20,10 +20,11 @@ from pictorch.data.augment import (
     draw_flips,
     normalise,
     pad,
-    with_mirror_images,
 )
 from pictorch.data.mix import smooth
 from pictorch.data.streams import generator, numpy_generator
+
+IMAGES_AT_ONCE = 4096
 
 Flip = Literal[False, True, "alternating"]
 
@@ -184,8 +185,20 @@ class Pipeline:
 
     def source(self, images: Tensor) -> Tensor:
         """Return images uint8 [M,C,S,S] on the device as the call needs them: padded, and with their mirror images."""
-        padded = pad(images, self.crop_padding, self.padding_mode)
-        return with_mirror_images(padded) if self.flip else padded
+        n, channels, side = len(images), self.channels, self.image_size + 2 * self.crop_padding
+        source = torch.empty(
+            (2 * n if self.flip else n, channels, side, side),
+            dtype=torch.uint8,
+            device=images.device,
+            memory_format=torch.channels_last,
+        )
+        # Piece by piece into its place: padding and mirroring all of CIFAR-10 at once held 0.4 GB more for a moment.
+        for start in range(0, n, IMAGES_AT_ONCE):
+            padded = pad(images[start : start + IMAGES_AT_ONCE], self.crop_padding, self.padding_mode)
+            source[start : start + len(padded)] = padded
+            if self.flip:
+                source[n + start : n + start + len(padded)] = padded.flip(3)
+        return source
 
     def __call__(self, source: Tensor, index: Tensor, labels: Tensor, rows: Rows) -> Batch:
         """Return a batch.

@@ -43,8 +43,11 @@ def choose(labels: torch.Tensor, count: int, draws: torch.Generator) -> torch.Te
     """Return a mask bool [N] of `count` images: of each class its quota, those that come first in a random order."""
     order = torch.randperm(len(labels), generator=draws)
     mask = torch.zeros(len(labels), dtype=torch.bool)
-    for label, quota in enumerate(apportion(torch.bincount(labels).tolist(), count)):
-        mask[order[labels[order] == label][:quota]] = True
+    sizes = torch.bincount(labels)
+    quotas = torch.tensor(apportion(sizes.tolist(), count))
+    by_class = order[labels[order].argsort(stable=True)]
+    rank = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    mask[by_class[rank < quotas.repeat_interleave(sizes)]] = True
     return mask
 
 

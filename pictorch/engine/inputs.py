@@ -24,8 +24,9 @@ from pictorch.data.pixels import Jitter
 from pictorch.data.split import split, subset
 from pictorch.data.streaming import StreamingLoader, choose_residence, decoded_bytes
 
-# Evaluation has no gradients to keep, so larger batches than the training's cost no memory worth the name.
-EVALUATION_BATCH = 500
+# On a CPU what lies between two layers should stay in its caches: ResNet-preact-20 takes 11% less time than with 500. A
+# GPU waits for fewer launches with larger ones, and without gradients they take little memory.
+EVALUATION_BATCH = {"cpu": 125, "cuda": 1000}
 
 NEEDS_VALIDATION = "needs a validation part: set data.val_fraction, for example 0.1"
 STEPS: Mapping[str, Any] = {
@@ -61,10 +62,10 @@ def create(config: Config, device: torch.device) -> Inputs:
     if missing := absent(spec.classes, train.labels):
         notes.append(f"no training image is left of {len(missing)} of {len(spec.classes)} classes: {listed(missing)}")
     if not augment.resized_crop:
-        train = settle(train, config, spec, device, spec.image_size, notes)
-    resize = own.evaluation_resize(spec.image_size)
-    val = settle(val, config, spec, device, resize, notes) if val else None
-    test = settle(dataset.test, config, spec, device, resize, notes)
+        train = settle(train, config, spec, device, spec.image_size, notes, pixels_held=training_pixels(config, spec))
+    resize, pixels = own.evaluation_resize(spec.image_size), 2 * spec.image_size**2
+    val = settle(val, config, spec, device, resize, notes, pixels_held=pixels) if val else None
+    test = settle(dataset.test, config, spec, device, resize, notes, pixels_held=pixels)
     mean = torch.tensor(spec.mean)
     if config.data.normalise == "pixel":
         mean = mean_image(train)
@@ -141,12 +142,26 @@ def training_parts(config: Config, dataset: data.Dataset) -> tuple[data.Part, da
 
 
 def settle(
-    part: data.Part, config: Config, spec: data.ImagesSpec, device: torch.device, resize: int, notes: list[str]
+    part: data.Part,
+    config: Config,
+    spec: data.ImagesSpec,
+    device: torch.device,
+    resize: int,
+    notes: list[str],
+    *,
+    pixels_held: int,
 ) -> data.Part:
-    """Return the part in memory, resized, if it is to be resident and is not yet; say what was decided."""
+    """Return the part in memory, resized, if it is to be resident, else as images that are read when they are needed.
+
+    What was decided is noted, but for what lies in memory already and fits.
+    """
+    needed = len(part) * spec.in_channels * pixels_held
     if isinstance(part, data.Split):
-        return part
-    needed = len(part) * spec.in_channels * spec.image_size**2
+        unsaid: list[str] = []
+        if resident(config, needed, device, unsaid):
+            return part
+        notes += [note for note in unsaid if note not in notes]
+        return data.Images(part.images.__getitem__, part.labels)
     if part.source is None or not resident(config, needed, device, notes):
         return part
     pipeline = Pipeline(
@@ -159,6 +174,13 @@ def settle(
     except UserError as error:
         raise unreadable(part, workers(config)) or error from None
     return data.Split(images.contiguous(), part.labels)
+
+
+def training_pixels(config: Config, spec: data.ImagesSpec) -> int:
+    """Return what is held of a training image, in pixels: itself, and padded with its mirror image for the crops."""
+    augment = config.augment
+    padded = (spec.image_size + 2 * (augment.crop.padding if augment.crop else 0)) ** 2
+    return spec.image_size**2 + (2 * padded if augment.flip else padded)
 
 
 def unreadable(part: data.Images, workers: int) -> UserError | None:
@@ -202,7 +224,7 @@ def loader(
     part: data.Part,
     pipeline: Pipeline,
     *,
-    batch_size: int = EVALUATION_BATCH,
+    batch_size: int = EVALUATION_BATCH["cpu"],
     shuffle: bool = False,
     drop_last: bool = False,
     workers: int,
@@ -245,7 +267,8 @@ def evaluation_loader(
         std=spec.std,
         device=device,
     )
-    return loader(part, pipeline, workers=workers, resize=own.evaluation_resize(spec.image_size))
+    batch_size = EVALUATION_BATCH[device.type]
+    return loader(part, pipeline, batch_size=batch_size, workers=workers, resize=own.evaluation_resize(spec.image_size))
 
 
 def training_pipeline(config: Config, spec: data.ImagesSpec, mean: Tensor, device: torch.device) -> Pipeline:

@@ -22,23 +22,22 @@ def test_a_slice_is_an_epoch_of_so_many_steps(
     steps: list[torch.Tensor] = []
     step = ours.step
     monkeypatch.setattr(ours, "step", lambda feed: steps.append(feed) or step(feed))
-    assert ours.scale == Scale(train=125 / 3, evaluation=1.0)
+    assert ours.scale == Scale(train=125 / 3, evaluation=200 / 125)
     ours.warm_up()
-    assert (len(steps), evaluations) == (2, [200])
+    assert (len(steps), evaluations) == (2, [125])
     ours.train()
     ours.train()
-    assert (len(steps), evaluations) == (8, [200])
+    assert (len(steps), evaluations) == (8, [125])
     ours.evaluate()
-    assert evaluations == [200, 200]
+    assert evaluations == [125, 125]
 
 
 def test_a_slice_of_the_test_images(plan: Plan) -> None:
-    """A batch of 500 of 600 images is half of two batches."""
     slice = Slice(steps=1, evaluation_batches=1, warm_up_steps=1)
     with cifar.images(None, per_file=600) as images:
         ours = Ours(training.configured(plan, "resnet_preact_20", images, slice), slice)
-    assert [len(batch.labels) for batch in ours.job.test_loader.epoch(0)] == [500]
-    assert ours.scale.evaluation == 2.0
+    assert [len(batch.labels) for batch in ours.job.test_loader.epoch(0)] == [125]
+    assert ours.scale.evaluation == 600 / 125
 
 
 def test_the_whole_epoch_is_all_images(plan: Plan, small_images: Images) -> None:

@@ -60,7 +60,7 @@ def test_a_folder_is_resident_or_read_when_needed_to_the_same_bits(pets: Path) -
 def test_what_was_decided_by_itself_is_said_with_the_sizes(pets: Path) -> None:
     notes = build(config(pets)).notes
     assert f"{pets}: there is no test/; val/ is the test part" in notes
-    (decision,) = [note for note in notes if note.startswith("in memory: 9.2 kB of decoded images, at most 50% of")]
+    (decision,) = [note for note in notes if note.startswith("in memory: 23.6 kB of decoded images, at most 50% of")]
     assert decision.endswith("that are free on cpu")
 
 
@@ -162,3 +162,14 @@ def test_a_known_set_with_other_statistics_keeps_its_name() -> None:
     assert job.dataset.name == "digits"
     assert job.mean.tolist() == [0.5]
     assert isinstance(job.dataset.spec, data.DatasetSpec)
+
+
+def test_a_known_set_that_is_not_to_be_resident_is_streamed_to_the_same_bits() -> None:
+    flags = ("auto", "false")
+    resident, streamed = (build(api.load_config(None, ["augment.flip=true", f"data.resident={x}"])) for x in flags)
+    assert isinstance(resident.train_loader, ResidentLoader)
+    assert isinstance(streamed.train_loader, StreamingLoader)
+    assert "read when needed: data.resident=false" in streamed.notes
+    for loaders in ((resident.train_loader, streamed.train_loader), (resident.test_loader, streamed.test_loader)):
+        for first, second in zip(*(loader.epoch(1) for loader in loaders), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -13,7 +13,8 @@ import torch
 from conftest import small_config
 from PIL import Image
 
-from pictorch import api
+from pictorch import api, data, runs
+from pictorch.config import UserError
 from pictorch.data.loader import ResidentLoader
 from pictorch.data.streaming import MOST_OF_FREE, StreamingLoader, free_memory_bytes
 from pictorch.engine.build import build
@@ -22,6 +23,7 @@ from pictorch.engine.progress import Silent
 PROC = Path("/proc/self/status")
 linux = pytest.mark.skipif(not PROC.exists(), reason="memory and CPU seconds are read from Linux's /proc")
 FIRST_STEP_SECONDS = 5.0
+RESIDENT_CIFAR_BYTES = 1.5e9
 # What a process's memory moves by without growing: an arena of the allocator's, a library that is loaded later.
 SLACK_BYTES = 16e6
 
@@ -70,6 +72,20 @@ def test_nothing_grows_over_fifty_epochs() -> None:
     (early, files, threads), (late, *others) = watched.seen[4], watched.seen[49]
     assert others == [files, threads]
     assert late - early < SLACK_BYTES, f"{early / 1e6:.0f} MB after 5 epochs, {late / 1e6:.0f} MB after 50"
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_resident_cifar_10_trains_within_its_memory() -> None:
+    """A run of a few steps and an evaluation, in a process of its own, whose peak the run itself counts."""
+    try:
+        data.open("cifar10", root=data.root())
+    except UserError as error:
+        pytest.skip(str(error).splitlines()[0])
+    words = ["cifar10/resnet_preact_20", "train.max_steps=5", "data.resident=true", "--out", "run"]
+    subprocess.run([sys.executable, "-m", "pictorch", "train", *words], check=True)
+    peak = runs.read_json(Path("run/result.json"))["peak_memory_bytes"]
+    assert peak < RESIDENT_CIFAR_BYTES
 
 
 @linux
