@@ -327,7 +327,8 @@ def complete(job: "Job", run: RunDir, state: "State", progress: "Progress | None
 
 def draw_curves(run: RunDir, row: dict[str, Any], listener: "Progress") -> None:
     """Write curves.png, or note why not."""
-    title = f"{row['recipe']}, seed {row['seed']}: {row['test_error']:.2f}% test error"
+    views = "" if row["views"] == "one" else f", views {row['views']}"
+    title = f"{row['recipe']}, seed {row['seed']}: {row['test_error']:.2f}% test error{views}"
     try:
         from pictorch.reports import curves
 

@@ -40,6 +40,7 @@ RESULT: dict[str, type | tuple[type, ...]] = {
     "averaged": (str, type(None)),
     "stopped_early": bool,
     "test_images": int,
+    "views": str,
     "test_error": _NUMBER,
     "test_top1": _NUMBER,
     "test_top5": _NUMBER,

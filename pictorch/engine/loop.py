@@ -211,6 +211,7 @@ def evaluate_part(job: Job, part: str, stop: Stop) -> Evaluation:
         classes=job.classes,
         dataset=job.dataset.name,
         precision=job.precision,
+        views=job.config.evaluation.views,
         stop=stop,
     )
 

@@ -40,6 +40,7 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation, raw:
         "averaged": averaged(job),
         "stopped_early": stopped_early(job, state),
         "test_images": evaluation.images,
+        "views": evaluation.views,
         "test_error": evaluation.error,
         "test_top1": evaluation.top(1),
         "test_top5": evaluation.top(5),

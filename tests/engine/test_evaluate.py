@@ -5,6 +5,8 @@ import torch
 from conftest import small_config
 from torch import nn
 
+from pictorch import api
+from pictorch.cli.training import show_result
 from pictorch.engine.build import Job, build
 from pictorch.engine.evaluate import Evaluation, answer, evaluate
 from pictorch.engine.precision import Precision
@@ -74,3 +76,15 @@ def test_the_answer_to_a_batch_depends_on_the_batch_alone(job: Job) -> None:
         torch.manual_seed(1)
         again = answer(network, batch.images, batch.labels, "mirror_shift")
     assert all(map(torch.equal, first, again))
+
+
+def test_the_views_of_a_run_are_those_of_its_result_and_named_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    result = api.train(small_config("train.epochs=1", "evaluation.views=mirror_shift"), out="run")
+    evaluation = api.evaluate("run")
+    assert result.row["views"] == evaluation.views == "mirror_shift"
+    assert (evaluation.error, evaluation.loss) == (result.test_error, pytest.approx(result.row["test_loss"], rel=1e-6))
+    show_result(result)
+    assert "355 images, views mirror_shift)" in " ".join(capsys.readouterr().out.split())
