@@ -10,6 +10,7 @@ pool: a second pool would fight with it for the cores.
 """
 
 import ctypes
+import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ Body = Callable[[Builder, Activation, Sequence[Value], Sequence[Value]], list[Va
 KINDS: dict[torch.dtype, Kind] = {torch.bfloat16: "bf16", torch.float32: "f32"}
 LANES = 16
 CHUNK_ELEMENTS = 65536
+# Of fewer rows than this the sums would be as long as what is summed.
+CHUNK_ROWS = 128
 # The rows of a narrower table would be mostly loop.
 NARROWEST = 64
 # The sums of a wider table leave no room in the first-level cache.
@@ -72,13 +75,18 @@ def grid_of(x: Tensor) -> Grid | None:
     width = width if x.numel() % wider else wider
     if x.numel() == 0 or x.numel() % width or width > WIDEST:
         return None
-    return Grid(x.numel() // width, width, max(1, CHUNK_ELEMENTS // width))
+    return Grid(x.numel() // width, width, max(CHUNK_ROWS, CHUNK_ELEMENTS // width))
 
 
 @cache
 def available() -> bool:
     """Return whether kernels can be made here: with llvmlite, and a torch whose OpenMP pool takes work of others."""
     return binding is not None and _parallel() is not None
+
+
+def maker() -> str | None:
+    """Return what makes the kernels, with its version; None where there are none."""
+    return f"llvmlite {importlib.metadata.version('llvmlite')}" if available() else None
 
 
 def run(
