@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # What decides the last bits of a result: a resumed run is the uninterrupted one where these have not changed.
-BITWISE = ("torch", "cpu", "gpu", "device", "source_sha256")
+BITWISE = ("torch", "kernels", "cpu", "gpu", "device", "source_sha256")
 DRAWING = threading.Lock()  # matplotlib is not made for threads
 REPLICA = (sys.executable, "-P", "-c", "from pictorch.api import replica_process; replica_process()")
 

@@ -20,6 +20,7 @@ from pictorch.engine import inputs, precision, trackers
 from pictorch.engine.inputs import Inputs, naming
 from pictorch.engine.step import Update, batch_norms
 from pictorch.models.complexity import Complexity, count
+from pictorch.models.fused import fuse_for_training
 from pictorch.models.ghost import ghost_batch_norm
 from pictorch.models.transfer import read_state, start_from
 from pictorch.optim import schedules
@@ -218,6 +219,8 @@ def network(config: Config, fed: Inputs, device: torch.device) -> tuple[nn.Modul
         with naming("optim.freeze"):
             frozen = optim.freeze(model, config.optim.freeze)
         notes.append(f"frozen: {len(frozen)} of {len(list(model.parameters()))} parameters' tensors")
+    if device.type == "cpu" and not config.train.compile:
+        fuse_for_training(model)
     return model, complexity, notes
 
 

@@ -22,6 +22,7 @@ import pictorch
 from pictorch import data, runs
 from pictorch.data.decode import decoder_name
 from pictorch.engine.build import Job
+from pictorch.models import kernels
 from pictorch.runs import RunDir, RunError
 
 MOST_THREADS = 1024
@@ -36,6 +37,7 @@ def environment(job: Job) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "decoder": decoder_name(),
+        "kernels": kernels.maker() if device.type == "cpu" else None,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
