@@ -28,20 +28,26 @@ def measure(
     """Yield the row: images a second of `count` runs at once (None: five on a GPU, a core each elsewhere) and of one
     alone, medians of interleaved rounds.
 
-    What an epoch takes is the difference of long and short runs, so that starting is left out.
+    What an epoch takes is the difference of long and short runs, so that starting is left out; raises UserError where
+    there is none.
     """
     device = plan.device
     count = count or (5 if device.type == "cuda" else os.cpu_count() or 1)
-    epochs = (1, 2) if plan.quick else (2, 22) if device.type == "cuda" else (1, 3)
-    settings = ["data.fraction=0.02", "train.threads=1"] if plan.quick else []
+    epochs = (0, 1) if plan.quick else (2, 22) if device.type == "cuda" else (1, 3)
+    settings = ["train.threads=1"] if plan.quick else []
     key = {"name": f"resnet_preact_20 x{count}", "against": "one alone", "batch_size": plan.batch_size}
     if skip(key):
         return
     settings += [f"train.batch_size={plan.batch_size}"]
 
     def epoch_seconds(replicas: int) -> float:
-        fewer, more = (train(replicas, number, images, device, settings) for number in epochs)
-        return max(more - fewer, 1e-9) / (epochs[1] - epochs[0])
+        fewer, more = (train(replicas, n, images, device, settings) if n else 0.0 for n in epochs)
+        if more <= fewer:
+            raise UserError(
+                f"replicas: {epochs[1]} epochs took no longer than {epochs[0]}: starting varies more than the epochs "
+                "take; measure when the machine does nothing else"
+            )
+        return (more - fewer) / (epochs[1] - epochs[0])
 
     pairs = [(epoch_seconds(count), epoch_seconds(1)) for _ in range(plan.rounds)]
     gains = [count * alone / together for together, alone in pairs]

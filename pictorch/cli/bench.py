@@ -62,7 +62,7 @@ def bench(
     on = training.machine(plans[0].device, quick=quick)
     rows: list[dict[str, Any]] = []
     root = data.root(option_path("--data-dir", data_dir))
-    with images(None, per_file=100) if quick else images(root) as found:
+    with images(None, per_file=40) if quick else images(root) as found:
         if not as_json:
             say(describe(on, found))
         for plan in plans:

@@ -30,7 +30,7 @@ def test_rows_are_said_and_written_and_not_measured_again(capsys: pytest.Capture
     bench("step", quick=True, write="rows", **QUICK)  # type: ignore[arg-type]
     head, ratio, rates, share = capsys.readouterr().out.splitlines()
     assert "times fp32" in head
-    assert "500 images (random images)" in head
+    assert "200 images (random images)" in head
     assert ratio.startswith("step resnet_preact_20: ")
     assert "times textbook (spread 0%)" in ratio
     assert "images/s against" in rates
