@@ -77,9 +77,11 @@ def test_help_answers_without_torch() -> None:
     assert done.stdout.strip() == "False"
     seconds = []
     for words in (["--help"], ["train", "-h"], ["eval", "-h"], ["predict", "--help"], ["recipes", "-h"], ["-h"]):
-        started = time.perf_counter()
+        before = os.times()
         done = pictorch(*words)
-        seconds.append(time.perf_counter() - started)
+        after = os.times()
+        # Of the CPU: what a user waits for where nothing else runs.
+        seconds.append(sum(after[2:4]) - sum(before[2:4]))
         assert done.returncode == 0
         assert "Usage: pictorch" in done.stdout
     assert min(seconds) < 0.5
