@@ -24,6 +24,7 @@ from pictorch.bench.rounds import matmul_flops, spend
 from pictorch.config import load
 from pictorch.engine.build import Job, build
 from pictorch.engine.graphs import own_stream
+from pictorch.models import kernels
 
 # Each with the batch that it is profiled on: CIFAR's 128, and a slice of it where a step would take many seconds.
 NETWORKS: Mapping[str, Mapping[str, int]] = {
@@ -63,6 +64,23 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
+    def __enter__(self) -> "Traffic":
+        # Passes of our own are no operations of torch's; what they allocate themselves is.
+        self.run = kernels.run
+
+        def counted(name: str, grid: Any, maps: Sequence[Tensor], rows: Sequence[Tensor], *activation: Any) -> Tensor:
+            out = self.run(name, grid, maps, rows, *activation)
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in (*maps, *rows, out))
+            return out
+
+        kernels.run = counted  # type: ignore[assignment]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        kernels.run = self.run
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -78,7 +96,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def group_of(operation: str) -> str:
     """Return which of GROUPS an operation such as "aten::add_" is in, or "other"."""
-    return next((group for group, names in GROUPS.items() if re.search(names, operation)), "other")
+    return next((group for group, names in GROUPS.items() if re.search(names, operation, re.IGNORECASE)), "other")
 
 
 def measure(root: Path, device: torch.device, networks: Mapping[str, int], done: set[str]) -> Iterator[dict[str, Any]]:
