@@ -147,6 +147,7 @@ class Kills(Quiet):
         return Killing() if replica.name == "seed 1" else Silent()
 
 
+@pytest.mark.slow
 def test_a_replica_that_is_killed_is_named_and_the_others_go_on() -> None:
     listener = Kills()
     with replicas.reserved(of("train.replicas=2"), "small") as group:
@@ -233,6 +234,7 @@ def start_two(epochs: int) -> tuple[subprocess.Popen[str], list[RunDir]]:
     return process, started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
 def test_signals_to_the_command_stop_all_processes(numbers: tuple[int, ...]) -> None:
     """A second one breaks off at once; what the last epochs left is there all the same."""
@@ -249,6 +251,7 @@ def test_signals_to_the_command_stop_all_processes(numbers: tuple[int, ...]) -> 
             assert checkpoint.load(run.last_checkpoint)["step"] >= 11
 
 
+@pytest.mark.slow
 def test_replicas_outlive_no_parent() -> None:
     process, started = start_two(500)
     process.kill()
@@ -266,6 +269,7 @@ def test_replicas_outlive_no_parent() -> None:
         assert checkpoint.load(run.last_checkpoint)["step"] >= 11
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_guard() -> None:
     """A replica's process does not import the script that began it, nor read its standard input."""
     script = (
