@@ -101,7 +101,10 @@ def test_a_replayed_step_is_the_step(name: str, monkeypatch: pytest.MonkeyPatch)
     assert same(trained(record, *parts), trained(None, *parts))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in ("googlenet", "xception") else ()) for name in NETWORKS],
+)
 def test_a_replayed_step_of_every_family_is_the_step(name: str) -> None:
     options = yaml.safe_load(f"{{{NETWORKS[name]}}}")
     if "checkpointing" in options:

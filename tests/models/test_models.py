@@ -209,6 +209,7 @@ def test_export(case, images):
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own compiler
 @pytest.mark.parametrize("case", SMALLEST)
+@pytest.mark.slow
 def test_compile_without_graph_breaks(case, images):
     torch.compiler.reset()  # all families share one forward, and torch gives up after so many kinds of a function
     name, options = CASES[case]
