@@ -4,10 +4,12 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from pictorch.config import Config, UserError
+from pictorch.data.streaming import number_after
 
 
 @contextlib.contextmanager
@@ -30,6 +32,9 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the most memory held so far: by tensors on a GPU, by the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # Linux's ru_maxrss begins with what the process that started this one held.
+    with contextlib.suppress(OSError, ValueError):
+        return 1024 * number_after("VmHWM:", Path("/proc/self/status"))
     try:
         import resource
     except ImportError:  # Windows does not count it.

@@ -89,6 +89,14 @@ def test_resident_cifar_10_trains_within_its_memory() -> None:
 
 
 @linux
+def test_the_peak_is_the_process_s_own_and_not_that_of_who_started_it() -> None:
+    held = bytearray(os.urandom(1)) * 600_000_000
+    code = "import torch; from pictorch.engine.memory import peak_memory_bytes as p; print(p(torch.device('cpu')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 50e6 < int(done.stdout) < len(held)
+
+
+@linux
 def test_a_folder_that_does_not_fit_is_streamed_and_it_is_said(tmp_path: Path) -> None:
     """By the real rule: so many links to one image that they take more than half of what is free."""
     free = free_memory_bytes(torch.device("cpu"))
