@@ -1,6 +1,5 @@
 """The package in five functions; the command line calls the same ones."""
 
-import os
 import sys
 import threading
 from collections.abc import Iterable, Sequence
@@ -133,6 +132,7 @@ def train_replicas(config: Config, *, recipe: str = "custom", progress: "Listene
 
 def in_processes(group: "Sequence[Replica]", recipe: str, listener: "Listener", stop: "Stop") -> "list[Outcome]":
     """Train each replica in a process of its own, as many at a time as there are cores for their threads."""
+    from pictorch.data.streaming import cores
     from pictorch.engine import replicas
     from pictorch.engine.build import build
     from pictorch.engine.memory import enough_memory
@@ -154,13 +154,6 @@ def in_processes(group: "Sequence[Replica]", recipe: str, listener: "Listener", 
         )
     finally:
         listener.close()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def replica_process() -> None:

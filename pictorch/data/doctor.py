@@ -5,7 +5,6 @@ Near-duplicates are those of `duplicates`: of each image the one that resembles 
 """
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from torch import Tensor
 from pictorch.data.decode import ROTATED, ImageError, check_regular, decode, explained
 from pictorch.data.duplicates import closest, fingerprints
 from pictorch.data.folder import PARTS, Scan, problems_of, scan
+from pictorch.data.streaming import cores
 
 STATISTIC = "per-channel mean and standard deviation over all pixels of the training images, each image counting alike"
 # Each with each: 60,000 take 20 s on two cores, 100,000 a minute, ImageNet hours.
@@ -152,8 +152,7 @@ def read_all(found: Scan, total: int) -> Iterator[Seen | str]:
         for image in sorted(images)
     ]
     compared = total <= MOST_COMPARED
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(threads, "pictorch-doctor", torch.set_num_threads, (1,)) as pool:
+    with ThreadPoolExecutor(cores(), "pictorch-doctor", torch.set_num_threads, (1,)) as pool:
         for start in range(0, len(files), CHUNK):
             yield from pool.map(lambda file: look(found.root, *file, compared=compared), files[start : start + CHUNK])
 

@@ -7,6 +7,7 @@ Pillow, simplejpeg and torch release the interpreter while they work on pixels, 
 """
 
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -267,6 +268,11 @@ def free_memory_bytes(device: torch.device) -> int | None:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
         free.append(limit - number_after("anon", Path("/sys/fs/cgroup/memory.stat")))
     return max(0, min(free)) if free else None
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def number_after(word: str, file: Path) -> int:

@@ -1,6 +1,5 @@
 """Config -> loaders: which images, what is held out of them, where they lie, what they go through."""
 
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from pictorch.data.mix import CutMix, Mixup, ResizeMix, Ricap
 from pictorch.data.pipeline import Pipeline
 from pictorch.data.pixels import Jitter
 from pictorch.data.split import split, subset
-from pictorch.data.streaming import StreamingLoader, choose_residence, decoded_bytes
+from pictorch.data.streaming import StreamingLoader, choose_residence, cores, decoded_bytes
 
 # On a CPU what lies between two layers should stay in its caches: ResNet-preact-20 takes 11% less time than with 500. A
 # GPU waits for fewer launches with larger ones, and without gradients they take little memory.
@@ -309,7 +308,7 @@ def mean_image(part: data.Part) -> Tensor:
 
 def workers(config: Config) -> int:
     """Return the number of threads that read images."""
-    return (os.cpu_count() or 1) if config.data.workers == "auto" else config.data.workers
+    return cores() if config.data.workers == "auto" else config.data.workers
 
 
 @contextmanager

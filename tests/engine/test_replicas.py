@@ -15,6 +15,7 @@ from conftest import SMALL, PressCtrlC, same, small_config, state_of
 import pictorch
 from pictorch import api, runs
 from pictorch.config import Config, UserError, config_hash
+from pictorch.data.streaming import cores
 from pictorch.engine import checkpoint, replicas
 from pictorch.engine.build import Job, build
 from pictorch.engine.interrupt import Interrupted, Stop, catch_signals
@@ -228,7 +229,7 @@ def start_two(epochs: int) -> tuple[subprocess.Popen[str], list[RunDir]]:
     command = [sys.executable, "-m", "pictorch", "train", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     started: list[RunDir] = []
-    while len(started) < min(2, api.cores()) and process.poll() is None:
+    while len(started) < min(2, cores()) and process.poll() is None:
         time.sleep(0.02)
         started = [run for run in runs.collect([Path("runs")]) if runs.read_metrics(run)]
     return process, started
