@@ -320,8 +320,7 @@ def complete(job: "Job", run: RunDir, state: "State", progress: "Progress | None
 
 def draw_curves(run: RunDir, row: dict[str, Any], listener: "Progress") -> None:
     """Write curves.png, or note why not."""
-    views = "" if row["views"] == "one" else f", views {row['views']}"
-    title = f"{row['recipe']}, seed {row['seed']}: {row['test_error']:.2f}% test error{views}"
+    title = f"{row['recipe']}, seed {row['seed']}: {row['test_error']:.2f}% test error{runs.of_views(row['views'])}"
     try:
         from pictorch.reports import curves
 

@@ -268,6 +268,11 @@ def read_result(run: RunDir) -> dict[str, Any]:
     return row
 
 
+def of_views(views: str) -> str:
+    """Return what to add to a figure that is not of one view of each image."""
+    return "" if views == "one" else f", views {views}"
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object of the run directory. Raises RunError naming the file where it is missing or broken."""
     try:

@@ -41,9 +41,8 @@ def evaluate(run_dir: str, *, data_dir: str | None, device: str, as_json: bool) 
     trained_on = runs.read_json(runs.open(Path(run_dir)).env).get("dataset")
     if trained_on != answers.dataset:
         say(f"note: the run was trained on {trained_on}, these files are {answers.dataset}")
-    views = "" if answers.views == "one" else f", views {answers.views}"
     say(
-        f"{run_dir}: {answers.images:,} test images of {answers.dataset}{views}\n"
+        f"{run_dir}: {answers.images:,} test images of {answers.dataset}{runs.of_views(answers.views)}\n"
         f"top-1 {answers.top(1):.2f}%   top-5 {answers.top(5):.2f}%   error {answers.error:.2f}%   "
         f"cross-entropy {answers.loss:.4f}"
     )

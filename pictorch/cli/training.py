@@ -182,11 +182,6 @@ def of_replicas(config: Config) -> str:
     return f"; this is one of {len(replicas.configurations(config))} replicas" if replicas.several(config) else ""
 
 
-def of_views(views: str) -> str:
-    """Return what to add to a figure that is not of one view of each image."""
-    return "" if views == "one" else f", views {views}"
-
-
 def show_result(result: api.Result) -> None:
     """Print the finished run's figures and what one can do with it."""
     row = result.row
@@ -194,7 +189,10 @@ def show_result(result: api.Result) -> None:
     if row["averaged"]:
         whose = f"the average by {row['averaged'].upper()}"
     rows = [
-        ("test error", f"{row['test_error']:.2f}% ({whose}, {row['test_images']:,} images{of_views(row['views'])})"),
+        (
+            "test error",
+            f"{row['test_error']:.2f}% ({whose}, {row['test_images']:,} images{runs.of_views(row['views'])})",
+        ),
         *([("without average", f"{row['raw_test_error']:.2f}%")] if row["averaged"] else []),
         ("top-1 / top-5", f"{row['test_top1']:.2f}% / {row['test_top5']:.2f}%"),
         *([("validation top-1", validation(row))] if row["val_top1"] is not None else []),
