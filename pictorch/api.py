@@ -90,20 +90,25 @@ def train(
 
 
 def train_one(
-    config: Config, *, recipe: str = "custom", out: Path | str | None = None, progress: "Progress | None" = None
+    config: Config,
+    *,
+    recipe: str = "custom",
+    out: Path | str | None = None,
+    inside_run: bool = False,
+    progress: "Progress | None" = None,
 ) -> Result:
-    """Train a configuration without replicas, as `train` says."""
+    """Train a configuration without replicas, as `train` says; `inside_run`: `out` may lie within another run's."""
     from pictorch.engine.build import build
     from pictorch.engine.interrupt import resumable
     from pictorch.engine.memory import enough_memory
 
     path = runs.default_path(recipe, config.train.seed) if out is None else runs.directory(out)
-    runs.check_new(path)
+    runs.check_new(path, inside_run=inside_run)
     with enough_memory(config):
         job = build(config)
         env = first_environment(job, recipe)
         with resumable(RunDir(path)) as stop, job.process_settings():
-            return begin(job, path, env, progress, stop)
+            return begin(job, path, env, progress, stop, inside_run=inside_run)
 
 
 def train_replicas(config: Config, *, recipe: str = "custom", progress: "Listener | None" = None) -> list[Result]:
@@ -287,11 +292,19 @@ def first_environment(job: "Job", recipe: str, *, replicas: int = 1) -> dict[str
     }
 
 
-def begin(job: "Job", path: Path, env: dict[str, Any], progress: "Progress | None", stop: "Stop") -> Result:
+def begin(
+    job: "Job",
+    path: Path,
+    env: dict[str, Any],
+    progress: "Progress | None",
+    stop: "Stop",
+    *,
+    inside_run: bool = False,
+) -> Result:
     """Make the run directory and train in it from the start to the end."""
     from pictorch.engine.state import restore
 
-    run = runs.create(path, to_dict(job.config), env)
+    run = runs.create(path, to_dict(job.config), env, inside_run=inside_run)
     with runs.lock(run):
         return complete(job, run, restore(job, run), progress, stop)
 

@@ -143,8 +143,20 @@ def default_path(recipe: str, seed: int, *, now: datetime.datetime | None = None
     return path
 
 
-def check_new(path: Path) -> None:
-    """Raise RunError unless a run directory can be made at `path`; makes nothing."""
+def is_free(path: Path) -> bool:
+    """Return whether a path has nothing at it but what a run that did not come to begin may have left."""
+    if path.is_dir():
+        run = RunDir(path)
+        with explained(path, "read"):
+            return all(p == run.env or is_temporary(p) for p in path.iterdir())
+    return not path.exists()
+
+
+def check_new(path: Path, *, inside_run: bool = False) -> None:
+    """Raise RunError unless a run directory can be made at `path`; makes nothing.
+
+    `inside_run` allows a path within another run's directory.
+    """
     run = RunDir(path)
     above = Path(os.path.abspath(path)).parents
     with explained(path):
@@ -154,7 +166,8 @@ def check_new(path: Path) -> None:
                 f"continue that run with `{run.resume_command()}`, or give another --out"
             )
         outer = [RunDir(parent) for parent in above]
-        if around := next((run for run in outer if run.config.is_file() and run.env.is_file()), None):
+        around = next((run for run in outer if run.config.is_file() and run.env.is_file()), None)
+        if around and not inside_run:
             raise RunError(f"{path}: this is inside the run directory {around.path}; give another --out")
         there = next(place for place in (path, *above) if place.exists())
         if not there.is_dir():
@@ -163,16 +176,17 @@ def check_new(path: Path) -> None:
             )
         if not os.access(there, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if there == path and any(p != run.env and not is_temporary(p) for p in path.iterdir()):
+        if not is_free(path):
             raise RunError(f"{path}: this directory is not empty and not a run; give another --out")
 
 
-def create(path: Path, config: dict[str, Any], env: dict[str, Any]) -> RunDir:
+def create(path: Path, config: dict[str, Any], env: dict[str, Any], *, inside_run: bool = False) -> RunDir:
     """Make a run directory that holds its environment and its configuration; the latter, written last, makes it one.
 
-    Raises RunError when `path` holds another run or anything else, or cannot be written.
+    Raises RunError when `path` holds another run or anything else, cannot be written, or lies in another run's
+    directory (but with `inside_run`).
     """
-    check_new(path)
+    check_new(path, inside_run=inside_run)
     run = RunDir(path)
     with explained(path):
         path.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,22 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
 
 def main() -> None:
     """Run the command line and exit."""
+    with at_terminal():
+        from pictorch.cli.app import app
+
+        app(prog_name="pictorch")
+
+
+@contextlib.contextmanager
+def at_terminal() -> Iterator[None]:
+    """Within it Ctrl-C ends at once, any name can be printed, and at the end what was printed is written out."""
     signal.signal(signal.SIGINT, leave)
-    from pictorch.cli.app import app
     from pictorch.cli.text import finish_output
 
     for stream in (sys.stdout, sys.stderr):
@@ -19,7 +28,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="pictorch")
+        yield
     finally:
         finish_output()
 
