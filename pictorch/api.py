@@ -1,5 +1,7 @@
 """The package in five functions; the command line calls the same ones."""
 
+import os
+import re
 import sys
 import threading
 from collections.abc import Iterable, Sequence
@@ -75,8 +77,9 @@ def train(
     """Train the configured network from the start; leave and return a complete run directory.
 
     The directory is `out`, or a fresh one under `runs/`. With `train.replicas` or `train.replica_lrs` there are several
-    of them, as `train_replicas` returns them. Raises UserError for what the user can mend, and
-    `engine.interrupt.Interrupted` after Ctrl-C or SIGTERM, from where `resume` goes on.
+    of them, as `train_replicas` returns them. PICTORCH_MAX_STEPS in the environment bounds the updates of any run,
+    which is then marked incomplete. Raises UserError for what the user can mend, and `engine.interrupt.Interrupted`
+    after Ctrl-C or SIGTERM, from where `resume` goes on.
     """
     from pictorch.engine.replicas import several
 
@@ -104,11 +107,29 @@ def train_one(
 
     path = runs.default_path(recipe, config.train.seed) if out is None else runs.directory(out)
     runs.check_new(path, inside_run=inside_run)
+    config = capped(config)
     with enough_memory(config):
         job = build(config)
         env = first_environment(job, recipe)
         with resumable(RunDir(path)) as stop, job.process_settings():
             return begin(job, path, env, progress, stop, inside_run=inside_run)
+
+
+def capped(config: Config) -> Config:
+    """Return the configuration with no more updates than PICTORCH_MAX_STEPS in the environment says, if that is set.
+
+    An evaluation then answers as many images as these updates see. Raises UserError for what is not a number of steps.
+    """
+    text = os.environ.get("PICTORCH_MAX_STEPS", "")
+    if not text:
+        return config
+    if not re.fullmatch("0*[1-9][0-9]{0,11}", text):
+        raise UserError(f"PICTORCH_MAX_STEPS: expected a whole number of steps above 0, got {text!r}")
+    steps = min(int(text), config.train.max_steps or int(text))
+    images = min(steps * config.train.batch_size, config.evaluation.max_images or steps * config.train.batch_size)
+    train = config.train.model_copy(update={"max_steps": steps})
+    evaluation = config.evaluation.model_copy(update={"max_images": images})
+    return config.model_copy(update={"train": train, "evaluation": evaluation})
 
 
 def train_replicas(config: Config, *, recipe: str = "custom", progress: "Listener | None" = None) -> list[Result]:
@@ -124,6 +145,7 @@ def train_replicas(config: Config, *, recipe: str = "custom", progress: "Listene
     from pictorch.engine.interrupt import catch_signals
     from pictorch.engine.precision import choose_device
 
+    config = capped(config)
     with naming("train.device"):
         on_cpu = choose_device(config.train.device).type == "cpu"
     if on_cpu and config.train.threads == "auto":

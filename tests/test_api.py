@@ -42,3 +42,19 @@ def test_a_run_directory_is_found_at_home(small_run: api.Result, monkeypatch: py
     assert pictorch.predict("~/small", Image.new("L", (8, 8)))
     with pytest.raises(UserError, match="expected the path of a run directory, got an empty text"):
         api.evaluate("")
+
+
+def test_the_environment_bounds_the_updates_of_any_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PICTORCH_MAX_STEPS", "2")
+    config = pictorch.load_config("digits/resnet_preact_8", ["train.batch_size=32", "train.max_steps=9"])
+    row = pictorch.train(config, out=tmp_path / "run").row
+    assert (row["steps"], row["test_images"], row["complete"]) == (2, 64, False)
+    assert pictorch.load_config(tmp_path / "run/config.yaml").train.max_steps == 2
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+def test_a_bound_that_is_no_number_of_steps(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PICTORCH_MAX_STEPS", text)
+    with pytest.raises(UserError, match=f"PICTORCH_MAX_STEPS: expected a whole number of steps above 0, got '{text}'"):
+        pictorch.train(pictorch.load_config(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -518,6 +518,8 @@ class Evaluation(Block):
 
     views: Views = "one"
     """Mean of the logits of: the image; it and its mirror image; both of them, also moved by a pixel either way"""
+    max_images: Annotated[int, Field(gt=0)] | None = None
+    """In training, answer only so many of the images, for quick looks; the run is then marked incomplete"""
 
 
 class Track(Block):

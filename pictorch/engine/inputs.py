@@ -63,8 +63,8 @@ def create(config: Config, device: torch.device) -> Inputs:
     if not augment.resized_crop:
         train = settle(train, config, spec, device, spec.image_size, notes, pixels_held=training_pixels(config, spec))
     resize, pixels = own.evaluation_resize(spec.image_size), 2 * spec.image_size**2
-    val = settle(val, config, spec, device, resize, notes, pixels_held=pixels) if val else None
-    test = settle(dataset.test, config, spec, device, resize, notes, pixels_held=pixels)
+    val = settle(some(val, config), config, spec, device, resize, notes, pixels_held=pixels) if val else None
+    test = settle(some(dataset.test, config), config, spec, device, resize, notes, pixels_held=pixels)
     mean = torch.tensor(spec.mean)
     if config.data.normalise == "pixel":
         mean = mean_image(train)
@@ -138,6 +138,17 @@ def training_parts(config: Config, dataset: data.Dataset) -> tuple[data.Part, da
         with naming("data.fraction"):
             train = train.select(subset(train.labels, settings.fraction, settings.split_seed))
     return train, val
+
+
+def some(part: data.Part, config: Config) -> data.Part:
+    """Return the images of a part that an evaluation answers: `evaluation.max_images` of them, in proportion by class.
+
+    Images that can only be read one after another are all answered.
+    """
+    most = config.evaluation.max_images or len(part)
+    if most >= len(part) or (isinstance(part, data.Images) and not callable(part.read)):
+        return part
+    return part.select(subset(part.labels, most / len(part), config.data.split_seed))
 
 
 def settle(

@@ -28,7 +28,7 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation, raw:
     return {
         "recipe": env["recipe"],
         "config_hash": config_hash(job.config),
-        "complete": stopped_early(job, state) or state.step == job.config.train.epochs * len(job.train_loader),
+        "complete": complete(job, state),
         "seed": job.config.train.seed,
         "dataset": job.dataset.name,
         "model": job.config.model.name,
@@ -62,6 +62,12 @@ def result_row(job: Job, run: RunDir, state: State, evaluation: Evaluation, raw:
         "data_checksum": job.dataset.checksum,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def complete(job: Job, state: State) -> bool:
+    """Return whether the run trained all that it was to, and answered every image."""
+    trained = stopped_early(job, state) or state.step == job.config.train.epochs * len(job.train_loader)
+    return trained and job.config.evaluation.max_images is None
 
 
 def write_artefacts(job: Job, run: RunDir, evaluation: Evaluation) -> None:

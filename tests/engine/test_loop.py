@@ -206,6 +206,13 @@ def test_max_steps_stops_and_marks_the_run_incomplete() -> None:
     assert checkpoint.load(runs.open(result.run_dir).last_checkpoint)["step"] == 15
 
 
+def test_an_evaluation_of_fewer_images_marks_the_run_incomplete() -> None:
+    result = api.train(small_config("train.epochs=1", "evaluation.max_images=50", "data.val_fraction=0.2"), out="run")
+    assert (result.row["test_images"], result.row["complete"]) == (50, False)
+    labels = np.load(runs.open(result.run_dir).predictions)["label"]
+    assert np.bincount(labels).tolist() == [5] * 10
+
+
 def test_evaluation_and_checkpoints_can_be_rarer() -> None:
     config = small_config("train.epochs=5", "train.eval_every_epochs=2", "train.save_every_epochs=3")
     result = api.train(config, out=Path("run"))
