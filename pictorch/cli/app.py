@@ -236,6 +236,33 @@ def bench(
     )
 
 
+@app.command()
+@exits
+def claims(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATTERN | add RUN_DIR...]", help="Which numbers, a part of their names; or runs."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+    ledger: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where runs.csv lies (default: the ledger of this installation).")
+    ] = None,
+    changed_code: Annotated[
+        bool, typer.Option("--changed-code", help="add: also runs whose code differed from its commit; none counts.")
+    ] = False,
+) -> None:
+    """Hold our runs against the published numbers: how many, their mean, and whether they are the same.
+
+    \b
+    pictorch claims
+    pictorch claims seed1/mnist
+    pictorch claims add RUN_DIR
+    """
+    from pictorch.cli import claims
+
+    claims.claims(words or [], ledger=ledger, changed_code=changed_code, as_json=json)
+
+
 datasets = typer.Typer(
     rich_markup_mode=None, help="List, get, check and look at data sets and folders of images.\n\nAlone: the list."
 )
