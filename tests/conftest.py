@@ -1,6 +1,8 @@
 """What the tests of runs share: a small configuration on the embedded digits, a run of it, stops and comparisons."""
 
+import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from pictorch import api, runs
 from pictorch.config import Config
 from pictorch.engine import checkpoint
 from pictorch.engine.progress import Silent
+from pictorch.runs import RunDir
 
 SMALL = (
     "model.base_channels=8",
@@ -64,6 +67,38 @@ class PressCtrlC(Silent):
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> api.Result:
     """A finished run of SMALL; tests only read it."""
     return api.train(small_config(), recipe="small", out=tmp_path_factory.mktemp("runs") / "small")
+
+
+def rewrite(file: Path, **values: Any) -> None:
+    """Change values of a run's JSON file."""
+    runs.write_json(file, json.loads(file.read_text()) | values)
+
+
+def of_known_code(source: Path, place: Path) -> RunDir:
+    """Copy a run as one of a commit's code: the tree that the tests run from may differ from its commit."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    run = RunDir(shutil.copytree(source, place))
+    rewrite(run.env, commit=commit, dirty=None)
+    rewrite(run.result, commit=commit)
+    return run
+
+
+@pytest.fixture
+def known_run(small_run: api.Result, tmp_path: Path) -> RunDir:
+    """A finished run of SMALL that the ledger takes; tests may change it."""
+    return of_known_code(small_run.run_dir, tmp_path / "first")
+
+
+@pytest.fixture(scope="session")
+def second_run(tmp_path_factory: pytest.TempPathFactory) -> api.Result:
+    """The run of SMALL with another seed; tests only read it."""
+    return api.train(small_config("train.seed=2"), recipe="small", out=tmp_path_factory.mktemp("runs") / "second")
+
+
+@pytest.fixture
+def known_second(second_run: api.Result, tmp_path: Path) -> RunDir:
+    """`known_run` with another seed."""
+    return of_known_code(second_run.run_dir, tmp_path / "second")
 
 
 @pytest.fixture(autouse=True)
