@@ -81,23 +81,23 @@ def test_extends_falls_back_to_a_shipped_recipe(tmp_path: Path) -> None:
 
 
 def test_the_schedule_follows_the_number_of_epochs_and_says_so() -> None:
-    loaded = load("cifar10/resnet_110", ["train.epochs=16"])
+    loaded = load("seed1/cifar10/resnet_110", ["train.epochs=16"])
     assert loaded.config.schedule.milestones_epochs == (8, 12)  # type: ignore[union-attr]
     assert "milestones_epochs: 80, 120 became 8, 12" in loaded.notes[0]
-    kept = load("cifar10/resnet_110", ["train.epochs=130", "schedule.scale=false"])
+    kept = load("seed1/cifar10/resnet_110", ["train.epochs=130", "schedule.scale=false"])
     assert kept.config.schedule.milestones_epochs == (80, 120)  # type: ignore[union-attr]
-    given = load("cifar10/resnet_110", ["train.epochs=16", "schedule.milestones_epochs=[4]"])
+    given = load("seed1/cifar10/resnet_110", ["train.epochs=16", "schedule.milestones_epochs=[4]"])
     assert given.config.schedule.milestones_epochs == (4,)  # type: ignore[union-attr]
     assert kept.notes == given.notes == ()
 
 
 def test_a_child_recipe_scales_its_parents_schedule(tmp_path: Path) -> None:
-    child = write(tmp_path / "short.yaml", "extends: cifar10/resnet_110\ntrain: {epochs: 40}\n")
+    child = write(tmp_path / "short.yaml", "extends: seed1/cifar10/resnet_110\ntrain: {epochs: 40}\n")
     assert load(child).config.schedule.milestones_epochs == (20, 30)  # type: ignore[union-attr]
 
 
 def test_a_new_name_drops_the_old_names_options_and_says_so() -> None:
-    loaded = load("cifar10/resnet_110", ["schedule.name=cosine", "model.name=resnet_56"])
+    loaded = load("seed1/cifar10/resnet_110", ["schedule.name=cosine", "model.name=resnet_56"])
     assert loaded.config.schedule.name == "cosine"
     assert loaded.config.model.options == {}
     assert any("schedule.milestones_epochs" in note and "no longer apply" in note for note in loaded.notes)
@@ -308,7 +308,7 @@ def test_a_scalar_where_a_block_belongs_is_not_written_over(
 
 
 def test_a_block_on_the_command_line_keeps_what_it_gives_from_scaling() -> None:
-    loaded = load("cifar10/resnet_110", ["train.epochs=16", "schedule={milestones_epochs: [8]}"])
+    loaded = load("seed1/cifar10/resnet_110", ["train.epochs=16", "schedule={milestones_epochs: [8]}"])
     assert loaded.config.schedule.milestones_epochs == (8,)  # type: ignore[union-attr]
     assert loaded.origins["schedule.milestones_epochs"] == "command line"
     assert loaded.notes == ()
@@ -323,12 +323,12 @@ def test_a_dropped_option_has_no_place_any_more() -> None:
 
 def test_notes_stand_behind_the_mistakes() -> None:
     with pytest.raises(ConfigError) as caught:
-        load("cifar10/resnet_110", ["train.epochs=16", "optim.lr=-1"])
+        load("seed1/cifar10/resnet_110", ["train.epochs=16", "optim.lr=-1"])
     mistake, note = str(caught.value).splitlines()
     assert mistake == "command line: optim.lr: expected a value above 0, got -1"
     assert note.startswith("note: schedule.milestones_epochs: 80, 120 became 8, 12")
     with pytest.raises(ConfigError) as caught:
-        load("cifar10/resnet_110", ["train.epochs=-16"])
+        load("seed1/cifar10/resnet_110", ["train.epochs=-16"])
     assert str(caught.value) == "command line: train.epochs: expected a value above 0, got -16"
 
 
@@ -347,7 +347,7 @@ def test_notes_stand_behind_the_mistakes() -> None:
 )
 def test_a_milestone_that_is_never_reached_is_a_mistake(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load("cifar10/resnet_110", overrides)
+        load("seed1/cifar10/resnet_110", overrides)
     assert str(caught.value) == said
 
 
@@ -419,7 +419,7 @@ def test_text_survives_a_dump(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("new", [7, 28, 50, 99, 100, 333])
 def test_scaled_milestones_are_exact_where_they_can_be(new: int) -> None:
-    config = load("cifar10/resnet_110", [f"train.epochs={new}"]).config
+    config = load("seed1/cifar10/resnet_110", [f"train.epochs={new}"]).config
     assert config.schedule.milestones_epochs == (80 * new / 160, 120 * new / 160)  # type: ignore[union-attr]
 
 
