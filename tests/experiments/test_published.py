@@ -9,7 +9,7 @@ from pictorch.config import UserError
 from pictorch.experiments import published
 
 # Printed numbers do not change: another digest is a correction, which says in its commit what was misread.
-DIGEST = "addb74933315ebb3522b8fad12f7a802d2682c752b42dbfad2f23cd2ee4ef57f"
+DIGEST = "424eac26927d98069ff27a41bb4bddbd960d5af880e8da805a2d719b3c74f992"
 TABLES = {
     "seed1": {
         "cifar10_papers": 22,
