@@ -44,7 +44,9 @@ def tables() -> str:
     for name, field in Config.model_fields.items():
         members = blocks_of(field.annotation)
         lines += [f"### `{name}`", ""]
-        if len(members) == 1:
+        if not members:
+            lines += table("", Config, {name: field})
+        elif len(members) == 1:
             lines += [described(members[0]) + ("" if field.default else " Off by default."), ""]
             lines += table(name, members[0], members[0].model_fields)
         else:
@@ -84,10 +86,11 @@ def rows_of(prefix: str, block: type[BaseModel], fields: Fields) -> list[str]:
     for key, field in fields.items():
         inner = blocks_of(field.annotation)
         if not inner:
+            whole = f"{prefix}.{key}" if prefix else key
             default = "" if field.is_required() else f"`{show(field.default)}`"
-            star = " *" if f"{prefix}.{key}" in EXECUTION_KEYS else ""
+            star = " *" if whole in EXECUTION_KEYS else ""
             values = f"{describe(field.annotation)}{limits(field)}"
-            rows.append(f"| `{prefix}.{key}`{star} | {values} | {default} | {meaning(block, key)} |")
+            rows.append(f"| `{whole}`{star} | {values} | {default} | {meaning(block, key)} |")
         for sub in inner:
             named = f"={sub.model_fields['name'].default}" if len(inner) > 1 else ""
             rows.append(f"| **`{prefix}.{key}{named}`** | | off | {described(sub).replace(chr(10) * 2, ' ')} |")

@@ -149,6 +149,25 @@ def recipes(
     listing.recipes(pattern, as_json=json)
 
 
+@app.command()
+@exits
+def quirks(
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A name, or which names, with * and ?.")] = "*",
+    document: Annotated[str | None, typer.Option(metavar="SEED", help="Only those of seed1, seed2 or seed3.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List where the seed documents' programs differ from the papers, and the switch of each.
+
+    \b
+    pictorch quirks --document seed1
+    pictorch quirks narrow_first_stage
+    pictorch train cifar10/resnet_110 as_published=seed1
+    """
+    from pictorch.cli import quirks
+
+    quirks.quirks(pattern, document=document, as_json=json)
+
+
 @app.command("lr-find", context_settings={"ignore_unknown_options": True})
 @exits
 def lr_find(

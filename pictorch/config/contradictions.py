@@ -16,7 +16,7 @@ def contradictions(config: Config, origins: Origins, sound: Collection[str]) -> 
     """Return the mistakes of values that do not go together, a line each, as far as their blocks are `sound`."""
     return [
         f"{place_of(key, origins)}{key}: {text}"
-        for find in (of_training, of_replicas, of_schedule, of_augmentation, of_averages)
+        for find in (of_document, of_training, of_replicas, of_schedule, of_augmentation, of_averages, of_evaluation)
         for keys, text in find(config)
         if all(key.partition(".")[0] in sound for key in keys)
         for key in [to_blame(keys, origins)]
@@ -26,6 +26,13 @@ def contradictions(config: Config, origins: Origins, sound: Collection[str]) -> 
 def to_blame(keys: Sequence[str], origins: Origins) -> str:
     """Return which of keys that contradict each other to name: one of the command line, else one that is written."""
     return min(keys, key=lambda key: (origins.get(key) != COMMAND_LINE, key not in origins))
+
+
+def of_document(config: Config) -> Iterator[Found]:
+    network = config.model.options.get("as_published")
+    if config.as_published and network not in (None, config.as_published):
+        text = f"the network is {network}'s, the rest of the run {config.as_published}'s: give the same document twice"
+        yield ("model.as_published", "as_published"), text
 
 
 def of_training(config: Config) -> Iterator[Found]:
@@ -107,3 +114,22 @@ def of_averages(config: Config) -> Iterator[Found]:
     if config.swa and config.swa.start_epochs >= config.train.epochs:
         text = f"the average would begin after the end: train.epochs={config.train.epochs}"
         yield ("swa.start_epochs", "train.epochs"), text
+
+
+def of_evaluation(config: Config) -> Iterator[Found]:
+    evaluation, crops = config.evaluation, {"augment": config.augment.crop, "evaluation": config.evaluation.crop}
+    over_batches = {
+        "evaluation.test_mode": evaluation.test_mode == "train",
+        "train.select_mean": config.train.select_mean == "batches",
+    }
+    for key, on in over_batches.items():
+        if on and evaluation.batch_size is None:
+            text = "the result depends on which images are answered at once: set evaluation.batch_size, as to 128"
+            yield (key, "evaluation.batch_size"), text
+    if evaluation.test_mode == "train" and config.train.ghost_batches > 1:
+        text = "ghost batches do not divide every test batch: leave train.ghost_batches=1"
+        yield ("evaluation.test_mode", "train.ghost_batches"), text
+    for block, crop in crops.items():
+        if crop and crop.size and config.data.normalise == "pixel":
+            text = "a mean image has the images' own size, and so must the crops: leave data.normalise=channel"
+            yield (f"{block}.crop.size", "data.normalise"), text

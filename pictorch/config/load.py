@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pictorch.config import recipes
+from pictorch.config import quirks, recipes
 from pictorch.config.contradictions import contradictions
 from pictorch.config.errors import nearest
 from pictorch.config.explain import ConfigError, Origins, block_keys, explain_all, known_blocks, known_keys
 from pictorch.config.files import Layer, absolute, parse, read_yaml, shown
 from pictorch.config.keywords import show
-from pictorch.config.schema import MOST_EPOCHS, Config, Train
+from pictorch.config.schema import MOST_EPOCHS, Config, Document, Train, flatten, to_dict
 
 COMMAND_LINE = "command line"
 SCALED = (
@@ -55,13 +55,17 @@ def load(
     path = source if isinstance(source, Path) else recipes.find(source)
     notes: list[str] = []
     below = Layer({}, {})
-    for layer in (*read_chain(path), parse_overrides([overrides] if isinstance(overrides, str) else overrides)):
+    layers = (*read_chain(path), parse_overrides([overrides] if isinstance(overrides, str) else overrides))
+    for layer in layers:
         merge(below, layer, notes)
     tree, origins = below
     for block in ("loss", "optim", "schedule"):
         if isinstance(tree.get(block), dict):
             tree[block].setdefault("name", getattr(Config(), block).name)
     config, mistakes, sound = validate(tree, origins)
+    if config.as_published and not mistakes:
+        take_quirks(config, config.as_published, below, said_beside(layers), notes)
+        config, mistakes, sound = validate(tree, origins)
     loaded = Loaded(config, origins, tuple(notes), path.stem if isinstance(source, Path) else source)
     mistakes += contradictions(config, origins, sound)
     if check:
@@ -69,6 +73,41 @@ def load(
     if mistakes:
         raise complaint(mistakes, loaded)
     return loaded
+
+
+def said_beside(layers: Sequence[Layer]) -> set[str]:
+    """Return the keys of the last layer that says `as_published` and of those laid over it: what it does not change."""
+    last = max(i for i, layer in enumerate(layers) if "as_published" in layer.origins)
+    return {key for layer in layers[last:] for key in layer.origins}
+
+
+def take_quirks(config: Config, document: Document, below: Layer, said: Collection[str], notes: list[str]) -> None:
+    """Set the keys of all quirks of a document's program that apply, but for those in `said`; say so in `notes`.
+
+    What a recipe has is changed. What stands beside or over `as_published`, on the command line or in the same file,
+    stays, so that a resolved configuration is loaded as it is.
+    """
+    place = f"as_published={document}"
+    flat = flatten(to_dict(config))
+    wanted: dict[str, tuple[Any, list[str]]] = {}
+    for quirk in quirks.of_document(document, config):
+        for key, value in quirk.settings(document).items():
+            wanted.setdefault(key, (value, []))[1].append(quirk.name)
+    if not wanted:
+        notes.append(f"{place}: its program has no quirk for this configuration: nothing is changed")
+    for key, (value, names) in wanted.items():
+        new = flatten({key: value})
+        if all(k in flat and show(flat[k]) == show(v) for k, v in new.items()):
+            continue
+        if key in said:
+            was = below.origins.get(key, COMMAND_LINE)
+            notes.append(f"{place}: {key} stays as it is given ({was}), not {show(value)} ({', '.join(names)})")
+            continue
+        notes.append(f"{place}: {key}={show(value)} ({', '.join(names)})")
+        tree, origins = value, dict.fromkeys(new, place)
+        for part in reversed(key.split(".")):
+            tree = {part: tree}
+        lay_over(below, Layer(tree, {**origins, key: place}))
 
 
 def complaint(mistakes: Sequence[str], loaded: Loaded) -> ConfigError:

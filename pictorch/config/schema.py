@@ -23,6 +23,7 @@ Name = Annotated[str, Field(min_length=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Betas = tuple[Momentum, Momentum]
 Views = Literal["one", "mirror", "mirror_shift"]
+Document = Literal["seed1", "seed2", "seed3"]
 
 
 class Block(BaseModel):
@@ -60,8 +61,8 @@ class Data(Block):
     """Shards of the test part, where `data.name` are shards"""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Part of a folder, or of shards, without a test part that is held out for the test (0.2 unless given)"""
-    split_seed: Seed = 0
-    """Decides which images those are, whatever `train.seed`"""
+    split_seed: Seed | Literal["run"] = 0
+    """Decides which images those are, whatever `train.seed`; run: drawn anew by each run's `train.seed`"""
     stratified: bool = True
     """Hold out the same share of each class"""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -91,7 +92,7 @@ class Model(BaseModel):
 
 
 class Crop(Block):
-    """Random crop of the image's own size out of the image padded by `padding` pixels on each side.
+    """Random crop, of the image's own size unless told, out of the image padded by `padding` pixels on each side.
 
     The padding is black ("constant") or the image mirrored ("reflect", as in WRN's program).
     """
@@ -99,6 +100,8 @@ class Crop(Block):
     padding: Pixels = 4
     mode: Literal["constant", "reflect"] = "constant"
     """Pad with black, or with the image mirrored"""
+    size: Pixels | None = None
+    """Pixels a side of what is cropped: at most those of the padded image; null: the image's own"""
 
 
 class ResizedCrop(Block):
@@ -198,6 +201,8 @@ class CutMix(Mixup):
     """A rectangle of another image of the batch pasted in; the targets' shares are those of the pixels."""
 
     prob: Fraction = 0.5
+    program: Literal["authors", "seed2"] = "authors"
+    """seed2: centres between pixels, too, and shares that are not corrected for what the border cuts off"""
 
 
 class Ricap(Block):
@@ -238,6 +243,8 @@ class Augment(Block):
     resizemix: ResizeMix | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread over all classes"""
+    repeat_draws: Annotated[int, Field(gt=0, le=1024)] | None = None
+    """Cutout and Random Erasing as so many loader workers that nobody seeded: all, in every epoch, draw the same"""
 
 
 class CrossEntropy(Block):
@@ -273,8 +280,12 @@ class Optimiser(Block):
     weight_decay: NotNegative = 1e-4
     decay_norm_and_bias: bool = True
     """Decay every parameter, as the papers' programs do; else weights of layers only"""
+    decay_only: Annotated[tuple[Name, ...], BeforeValidator(several)] | None = None
+    """Of what would be decayed only parameters of these names, with * and ?"""
     clip_norm: Positive | None = None
     """Clip the gradient of the whole batch to this norm"""
+    clip_sum: bool = False
+    """Clip the sum of the gradients of `optim.accumulate` parts, and not their mean"""
     accumulate: Annotated[int, Field(gt=0, le=10_000)] = 1
     """Compute the gradient in so many parts of the batch, one after the other"""
     freeze: Annotated[tuple[Name, ...], BeforeValidator(several)] | None = None
@@ -393,6 +404,8 @@ class Schedule(Block):
     """How often the rate changes"""
     position: Literal["before", "after"] = "before"
     """Whether an update has the rate of the position before or after it"""
+    late: bool = False
+    """A milestone or a restart takes effect one update (or epoch) after its position"""
     scale: bool = True
     """Follow a changed `train.epochs`"""
 
@@ -507,6 +520,8 @@ class Train(Block):
     """Train a run with each of these `optim.lr`, at once"""
     select: Literal["last", "best-val"] = "last"
     """Whose weights are tested and kept: the test set never chooses"""
+    select_mean: Literal["images", "batches"] = "images"
+    """best-val by the share of images, or by the mean over batches, of which the last may be smaller"""
     patience_epochs: EpochCount | None = None
     """Stop when validation has not improved for so many epochs"""
     eval_every_epochs: EpochCount = 1
@@ -518,6 +533,14 @@ class Evaluation(Block):
 
     views: Views = "one"
     """Mean of the logits of: the image; it and its mirror image; both of them, also moved by a pixel either way"""
+    crop: Crop | None = None
+    """Test images are cropped at random, too: what programs behind published numbers did; `predict` does not"""
+    flip: bool = False
+    """Every second test image, at random, is mirrored; as `evaluation.crop`"""
+    test_mode: Literal["eval", "train"] = "eval"
+    """train: batch norm takes the statistics of each test batch, and dropout is on; `predict` does not"""
+    batch_size: BatchSize | None = None
+    """Images answered at once, which decides results where something is taken over batches; null: what is fast"""
     max_images: Annotated[int, Field(gt=0)] | None = None
     """In training, answer only so many of the images, for quick looks; the run is then marked incomplete"""
 
@@ -532,6 +555,8 @@ class Track(Block):
 class Config(Block):
     """A whole run."""
 
+    as_published: Document | None = None
+    """Sets the keys by which that seed document's program differs from the papers ([quirks.md](quirks.md))"""
     data: Data = Data()
     model: Model = Model()
     augment: Augment = Augment()
@@ -583,16 +608,28 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+# Keys that came after the first runs, with what those did: where they still do it they do not count.
+LATER_KEYS: dict[str, Any] = {
+    "evaluation.views": "one",
+    "evaluation.flip": False,
+    "evaluation.test_mode": "eval",
+    "augment.cutmix.program": "authors",
+    "optim.clip_sum": False,
+    "schedule.late": False,
+    "train.select_mean": "images",
+}
+
+
 def config_hash(config: Config) -> str:
     """Return 12 hex digits that name the experiment: equal for runs that differ in EXECUTION_KEYS alone.
 
-    Null means off and does not count, so a key that is added later and is off leaves the hash of old runs as it was;
-    and so does one view of an image.
+    Null means off and does not count, nor do LATER_KEYS that are off, so that a key that is added later leaves the hash
+    of old runs as it was; and of `as_published` the keys count that it has set.
     """
     flat = flatten(to_dict(config))
-    if flat["evaluation.views"] == "one":
-        del flat["evaluation.views"]
+    del flat["as_published"]
     counted = {k: v for k, v in flat.items() if v is not None and k not in EXECUTION_KEYS}
+    counted = {k: v for k, v in counted.items() if k not in LATER_KEYS or v != LATER_KEYS[k]}
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -28,9 +28,12 @@ def pad(images: torch.Tensor, padding: int, mode: str = "constant") -> torch.Ten
     return padded.contiguous(memory_format=torch.channels_last)
 
 
-def draw_crop_offsets(n: int, padding: int, generator: torch.Generator) -> torch.Tensor:
-    """Return int64 [n,2]: the top and left corner of a crop in the padded image, uniform on 0..2*padding."""
-    return torch.randint(2 * padding + 1, (n, 2), generator=generator)
+def draw_crop_offsets(n: int, padding: int, generator: torch.Generator, *, larger: int = 0) -> torch.Tensor:
+    """Return int64 [n,2]: the top and left corner of a crop in the padded image, uniform on 0..2*padding.
+
+    A crop that is `larger` than the image by so many pixels has as many places less.
+    """
+    return torch.randint(2 * padding - larger + 1, (n, 2), generator=generator)
 
 
 def draw_flips(n: int, generator: torch.Generator) -> torch.Tensor:

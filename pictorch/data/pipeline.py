@@ -21,10 +21,13 @@ from pictorch.data.augment import (
     normalise,
     pad,
 )
+from pictorch.data.erasing import Cutout, RandomErasing
 from pictorch.data.mix import smooth
 from pictorch.data.streams import generator, numpy_generator
 
 IMAGES_AT_ONCE = 4096
+# What document 1's program drew from NumPy in its loader's workers, which is what `repeat_draws` is about.
+REPEATED = {Cutout.name, RandomErasing.name}
 
 Flip = Literal[False, True, "alternating"]
 
@@ -123,7 +126,9 @@ class Pipeline:
     """What becomes of images between the data set and the network. Without a keyword but the first five: evaluation.
 
     `mean` and `std` are of images in [0, 1]; `mean` is per channel, or an image [C,H,W] that is subtracted pixel by
-    pixel from what the crop gives.
+    pixel from what the crop gives. A crop has `crop_size` pixels a side, the image's own without. With `repeat_draws`
+    Cutout and Random Erasing draw what so many loader workers do that nobody seeds: worker w of W makes the batches w,
+    w + W, w + 2 W ..., and each of them, in every epoch, goes through the same numbers.
     """
 
     def __init__(
@@ -136,11 +141,13 @@ class Pipeline:
         device: torch.device | str,
         seed: int = 0,
         crop_padding: int = 0,
+        crop_size: int | None = None,
         padding_mode: str = "constant",
         flip: Flip = False,
         steps: Sequence[Step] = (),
         mixes: Sequence[Mix] = (),
         label_smoothing: float = 0.0,
+        repeat_draws: int | None = None,
     ) -> None:
         self.device, self.seed = torch.device(device), seed
         self.image_size, self.crop_padding, self.padding_mode, self.flip = image_size, crop_padding, padding_mode, flip
@@ -148,7 +155,9 @@ class Pipeline:
             raise ValueError(f"{len(mean)} means, {len(std)} stds")
         self.channels = len(std)
         means, stds = (torch.as_tensor(each, dtype=torch.float32) for each in (mean, std))
-        self.scale, self.shift = (each.to(self.device) for each in coefficients(means, stds, image_size))
+        self.crop_size, self.repeat_draws = crop_size or image_size, repeat_draws
+        assert self.crop_size <= image_size + 2 * crop_padding
+        self.scale, self.shift = (each.to(self.device) for each in coefficients(means, stds, self.crop_size))
         order = {"pixels": 0, "values": 1}
         self.steps = sorted(steps, key=lambda step: order[step.stage])
         self.mixes = tuple(mixes)
@@ -157,22 +166,33 @@ class Pipeline:
 
     def draw(self, epoch: int, order: Tensor, *, size_of_set: int, batch_size: int) -> Drawn:
         """Return the random numbers of epoch number `epoch`; order: int64 [n], the image at each position."""
-        n, size = len(order), self.image_size
+        n, size = len(order), self.crop_size
         batches = -(-n // batch_size)
         choices = (0,) * batches
         if len(self.mixes) > 1:
             chosen = numpy_generator(self.seed, epoch, "mix").integers(len(self.mixes), size=batches)
             choices = tuple(chosen.tolist())
+        crops, larger = generator(self.seed, epoch, "crop"), self.crop_size - self.image_size
         return Drawn(
-            offsets=draw_crop_offsets(n, self.crop_padding, generator(self.seed, epoch, "crop")).to(self.device),
+            offsets=draw_crop_offsets(n, self.crop_padding, crops, larger=larger).to(self.device),
             flips=self.draw_flips(epoch, order, size_of_set).to(self.device),
-            steps=tuple(self.placed(step.draw(n, size, generator(self.seed, epoch, step.name))) for step in self.steps),
+            steps=tuple(self.placed(self.draw_step(step, epoch, n, batch_size)) for step in self.steps),
             choices=choices,
             mixes=tuple(
                 self.placed(mix.draw(batches, batch_size, size, numpy_generator(self.seed, epoch, mix.name)))
                 for mix in self.mixes
             ),
         )
+
+    def draw_step(self, step: Step, epoch: int, n: int, batch_size: int) -> tuple[Tensor, ...]:
+        """Return what a step draws for the n positions of an epoch."""
+        if self.repeat_draws is None or step.name not in REPEATED:
+            return step.draw(n, self.crop_size, generator(self.seed, epoch, step.name))
+        # Position p is number p % batch_size of its batch, which is its worker's batch number p // (workers * batch).
+        positions = torch.arange(n)
+        rows = positions // (self.repeat_draws * batch_size) * batch_size + positions % batch_size
+        drawn = step.draw(int(rows.max()) + 1, self.crop_size, generator(self.seed, step.name))
+        return tuple(tensor[rows] for tensor in drawn)
 
     def placed(self, drawn: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(tensor.to(self.device) for tensor in drawn)
@@ -206,7 +226,7 @@ class Pipeline:
         source: what `source` made of the images; index: int64 [B], which of them; labels: int64 [B].
         """
         flips = rows.flips if self.flip else None
-        images = crop_flip(source, index, rows.offsets, flips, self.image_size)
+        images = crop_flip(source, index, rows.offsets, flips, self.crop_size)
         for step, row in zip(self.steps, rows.steps, strict=True):
             if step.stage == "pixels":
                 images = step(images, *row)

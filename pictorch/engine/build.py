@@ -1,7 +1,7 @@
 """Config -> everything a run is made of. Beside `inputs` and the command line, the only place that knows `Config`."""
 
 from collections.abc import Collection
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pictorch import data, losses, models, optim
 from pictorch.config import Config, Loaded, OptionError, UserError, locate
 from pictorch.config.explain import place_of
-from pictorch.config.schema import AugMix
+from pictorch.config.schema import AugMix, Crop
 from pictorch.data import own
 from pictorch.data.loader import Loader
 from pictorch.data.streams import generator
@@ -89,8 +89,9 @@ def mistakes(loaded: Loaded, blocks: Collection[str]) -> list[str]:
             found += data_mistakes(loaded, blocks)
     if "model" in blocks:
         found += model_mistakes(loaded, spec)
-    if "augment" in blocks and spec:
-        found += crop_mistakes(loaded, spec)
+    for block in ("augment", "evaluation"):
+        if block in blocks and spec:
+            found += crop_mistakes(loaded, spec, block, getattr(config, block).crop)
     if "train" in blocks:
         try:
             precision.choose_device(config.train.device)
@@ -135,13 +136,19 @@ def model_mistakes(loaded: Loaded, spec: data.ImagesSpec | None) -> list[str]:
     return []
 
 
-def crop_mistakes(loaded: Loaded, spec: data.ImagesSpec) -> list[str]:
-    """Return that the padding is too large for the images, in a line with its place, or nothing."""
-    crop, key = loaded.config.augment.crop, "augment.crop.padding"
-    if crop is None or crop.padding < spec.image_size:
+def crop_mistakes(loaded: Loaded, spec: data.ImagesSpec, block: str, crop: Crop | None) -> list[str]:
+    """Return what does not fit the images: the padding or the size of a block's crop, in a line with its place."""
+    if crop is None:
         return []
-    text = f"expected less than the image size, {spec.image_size}: a crop could miss the image; got {crop.padding}"
-    return [f"{place_of(key, loaded.origins)}{key}: {text}"]
+    key, size = f"{block}.crop.padding", spec.image_size
+    if crop.padding >= size:
+        text = f"expected less than the image size, {size}: a crop could miss the image; got {crop.padding}"
+        return [f"{place_of(key, loaded.origins)}{key}: {text}"]
+    key, most = f"{block}.crop.size", size + 2 * crop.padding
+    if crop.size and crop.size > most:
+        text = f"expected at most {most}, the {size} pixels of the image and {crop.padding} on each side"
+        return [f"{place_of(key, loaded.origins)}{key}: {text}, got {crop.size}"]
+    return []
 
 
 def create_model(config: Config, spec: data.ImagesSpec) -> nn.Module:
@@ -186,7 +193,7 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
             loss=create_loss(config),
             auxiliary_weights=tuple(getattr(model, "auxiliary_weights", ())),
             accumulate=config.optim.accumulate,
-            clip_norm=config.optim.clip_norm,
+            clip_norm=clip_norm(config),
             norms=batch_norms(model),
         ),
         average=average,
@@ -264,8 +271,20 @@ def create_optimizer(config: Config, model: nn.Module, num_classes: int) -> torc
     if settings.lr_head_factor != 1 or settings.name == "muon":
         with naming("optim.lr_head_factor" if settings.lr_head_factor != 1 else "optim.name"):
             head = tuple(optim.head(model, num_classes).parameters())
-    options = settings.model_dump(exclude={"clip_norm", "accumulate", "freeze"})
-    return optim.create(model, **options, head=head)
+    options = settings.model_dump(exclude={"clip_norm", "clip_sum", "accumulate", "freeze"})
+    with naming("optim.decay_only") if settings.decay_only else nullcontext():
+        return optim.create(model, **options, head=head)
+
+
+def clip_norm(config: Config) -> float | None:
+    """Return what the gradient of the whole batch is clipped to.
+
+    The sum over equal parts is so many times their mean: to clip it is to clip the mean to that part of the norm.
+    """
+    settings = config.optim
+    if settings.clip_norm is None or not settings.clip_sum:
+        return settings.clip_norm
+    return settings.clip_norm / settings.accumulate
 
 
 def create_schedule(config: Config, steps_per_epoch: int) -> schedules.Factor:

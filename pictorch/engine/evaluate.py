@@ -3,11 +3,12 @@
 The network is folded for it (`models.fold`), anew each time, since its weights change: 12 ms for ResNet-preact-20.
 """
 
+import copy
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from pictorch.config import UserError, load
 from pictorch.config.schema import Views
 from pictorch.data import files, own
 from pictorch.data.loader import Loader
+from pictorch.data.streams import generator
 from pictorch.engine import environment, inputs
 from pictorch.engine.interrupt import Stop
 from pictorch.engine.precision import Precision, choose, choose_device
@@ -57,6 +59,14 @@ class Evaluation:
         """The per cent of images whose most probable class is not their label."""
         wrong = int((self.ranked[:, 0] != self.labels).sum())
         return 100 * wrong / self.images
+
+    def top1_of_batches(self, batch_size: int) -> float:
+        """Return the mean over batches of the per cent of images whose most probable class is their label.
+
+        A last batch of fewer images counts as much as the others.
+        """
+        hits = (self.ranked[:, 0] == self.labels).double()
+        return 100 * float(torch.stack([batch.mean() for batch in torch.split(hits, batch_size)]).mean())
 
     @property
     def loss(self) -> float:
@@ -106,9 +116,13 @@ def evaluate(
     dataset: str,
     precision: Precision,
     views: Views = "one",
+    mode: Literal["eval", "train"] = "eval",
     stop: Stop | None = None,
 ) -> Evaluation:
     """Return the network's answers on every image of the loader. The network is left in the mode it was in.
+
+    In mode "train" they are those of training: batch norm takes the statistics of each batch, dropout is on, and what
+    it draws is the same in each evaluation; the network itself, with its running statistics, stays as it is.
 
     Raises StopRequested after a batch in which `stop` was set.
     """
@@ -118,7 +132,10 @@ def evaluate(
     try:
         # Around all batches, so that a network that cannot be folded casts its weights once.
         with torch.inference_mode(), precision.autocast():
-            network = fold(model, torch.bfloat16 if precision.name == "bf16" else torch.float32)
+            if mode == "train":
+                network = as_in_training(model)
+            else:
+                network = fold(model, torch.bfloat16 if precision.name == "bf16" else torch.float32)
             for batch in loader.epoch(0):
                 answers.append((batch.labels, *answer(network, batch.images, batch.labels, views)))
                 if stop is not None:
@@ -127,6 +144,13 @@ def evaluate(
         model.train(was_training)
     labels, ranked, probabilities, losses = (torch.cat(column).cpu() for column in zip(*answers, strict=True))
     return Evaluation(labels, ranked, probabilities, losses, classes, dataset, views)
+
+
+def as_in_training(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return images -> logits float32 [N,K] of a copy of the network in training mode, dropout's generator seeded."""
+    network = copy.deepcopy(model).train()
+    torch.manual_seed(generator("test").initial_seed())
+    return lambda images: network(images).to(torch.float32)
 
 
 def answer(
@@ -159,11 +183,12 @@ def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluatio
     mean = torch.tensor(metadata["mean_image"]) if "mean_image" in metadata else None
     return evaluate(
         model,
-        inputs.evaluation_loader(spec, dataset.test, place, mean, inputs.workers(config)),
+        inputs.create_test_loader(config, spec, dataset.test, place, mean),
         classes=tuple(metadata["classes"]),
         dataset=dataset.name,
         precision=choose(config.train.precision, place),
         views=config.evaluation.views,
+        mode=config.evaluation.test_mode,
     )
 
 

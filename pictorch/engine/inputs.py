@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pictorch import data
 from pictorch.config import Config, UserError
-from pictorch.config.schema import Augment
+from pictorch.config.schema import Augment, Crop
 from pictorch.data import own, policies
 from pictorch.data.erasing import Cutout, DualCutout, RandomErasing
 from pictorch.data.folder import absent, listed, shortened
@@ -22,6 +22,7 @@ from pictorch.data.pipeline import Pipeline
 from pictorch.data.pixels import Jitter
 from pictorch.data.split import split, subset
 from pictorch.data.streaming import StreamingLoader, choose_residence, cores, decoded_bytes
+from pictorch.data.streams import generator
 
 # On a CPU what lies between two layers should stay in its caches: ResNet-preact-20 takes 11% less time than with 500. A
 # GPU waits for fewer launches with larger ones, and without gradients they take little memory.
@@ -61,9 +62,11 @@ def create(config: Config, device: torch.device) -> Inputs:
     if missing := absent(spec.classes, train.labels):
         notes.append(f"no training image is left of {len(missing)} of {len(spec.classes)} classes: {listed(missing)}")
     if not augment.resized_crop:
-        train = settle(train, config, spec, device, spec.image_size, notes, pixels_held=training_pixels(config, spec))
-    resize, pixels = own.evaluation_resize(spec.image_size), 2 * spec.image_size**2
+        pixels = pixels_held(spec, augment.crop, mirrored=bool(augment.flip))
+        train = settle(train, config, spec, device, spec.image_size, notes, pixels_held=pixels)
+    resize, pixels = own.evaluation_resize(spec.image_size), pixels_held(spec, None, mirrored=False)
     val = settle(some(val, config), config, spec, device, resize, notes, pixels_held=pixels) if val else None
+    pixels = pixels_held(spec, config.evaluation.crop, mirrored=config.evaluation.flip)
     test = settle(some(dataset.test, config), config, spec, device, resize, notes, pixels_held=pixels)
     mean = torch.tensor(spec.mean)
     if config.data.normalise == "pixel":
@@ -80,9 +83,15 @@ def create(config: Config, device: torch.device) -> Inputs:
             resized_crop=ResizedCrop(**augment.resized_crop.model_dump()) if augment.resized_crop else None,
             cache=augment.resized_crop is not None and kept_decoded(train, config, spec, notes),
         )
-    val_loader = evaluation_loader(spec, val, device, mean, workers(config)) if val else None
-    test_loader = evaluation_loader(spec, test, device, mean, workers(config))
+    at_once = config.evaluation.batch_size
+    val_loader = evaluation_loader(spec, val, device, mean, workers(config), batch_size=at_once) if val else None
+    test_loader = create_test_loader(config, spec, test, device, mean)
     return Inputs(dataset, train, train_loader, val_loader, test_loader, mean, tuple(notes))
+
+
+def split_seed(config: Config) -> int:
+    """Return what decides which images are held out."""
+    return config.train.seed if config.data.split_seed == "run" else config.data.split_seed
 
 
 def open_dataset(config: Config) -> data.Dataset:
@@ -98,7 +107,7 @@ def open_dataset(config: Config) -> data.Dataset:
             channels=settings.channels,
             test=settings.test,
             test_fraction=settings.test_fraction,
-            split_seed=settings.split_seed,
+            split_seed=split_seed(config),
             stratified=settings.stratified,
         )
     return replace(dataset, spec=with_statistics(dataset.spec, settings.mean, settings.std))
@@ -125,7 +134,7 @@ def training_parts(config: Config, dataset: data.Dataset) -> tuple[data.Part, da
     if settings.val_fraction and val is None:
         with naming("data.val_fraction"):
             kept, held_out = split(
-                train.labels, settings.val_fraction, settings.split_seed, stratified=settings.stratified
+                train.labels, settings.val_fraction, split_seed(config), stratified=settings.stratified
             )
             train, val = train.select(kept), train.select(held_out)
     elif settings.val_fraction:
@@ -136,7 +145,7 @@ def training_parts(config: Config, dataset: data.Dataset) -> tuple[data.Part, da
         raise UserError(f"train.patience_epochs: stopping early {NEEDS_VALIDATION}")
     if settings.fraction < 1:
         with naming("data.fraction"):
-            train = train.select(subset(train.labels, settings.fraction, settings.split_seed))
+            train = train.select(subset(train.labels, settings.fraction, split_seed(config)))
     return train, val
 
 
@@ -148,7 +157,7 @@ def some(part: data.Part, config: Config) -> data.Part:
     most = config.evaluation.max_images or len(part)
     if most >= len(part) or (isinstance(part, data.Images) and not callable(part.read)):
         return part
-    return part.select(subset(part.labels, most / len(part), config.data.split_seed))
+    return part.select(subset(part.labels, most / len(part), split_seed(config)))
 
 
 def settle(
@@ -186,11 +195,10 @@ def settle(
     return data.Split(images.contiguous(), part.labels)
 
 
-def training_pixels(config: Config, spec: data.ImagesSpec) -> int:
-    """Return what is held of a training image, in pixels: itself, and padded with its mirror image for the crops."""
-    augment = config.augment
-    padded = (spec.image_size + 2 * (augment.crop.padding if augment.crop else 0)) ** 2
-    return spec.image_size**2 + (2 * padded if augment.flip else padded)
+def pixels_held(spec: data.ImagesSpec, crop: Crop | None, *, mirrored: bool) -> int:
+    """Return what is held of an image, in pixels: itself, and padded for the crops, with its mirror image for flips."""
+    padded = (spec.image_size + 2 * (crop.padding if crop else 0)) ** 2
+    return spec.image_size**2 + (2 * padded if mirrored else padded)
 
 
 def unreadable(part: data.Images, workers: int) -> UserError | None:
@@ -266,18 +274,45 @@ def loader(
     )
 
 
-def evaluation_loader(
-    spec: data.ImagesSpec, part: data.Part, device: torch.device, mean: Tensor | None = None, workers: int = 2
+def create_test_loader(
+    config: Config, spec: data.ImagesSpec, part: data.Part, device: torch.device, mean: Tensor | None
 ) -> Loader:
-    """Return a loader of every image of `part` once, in order, not augmented."""
+    """Return a loader of every test image once, in order; cropped and mirrored where the configuration says so."""
+    settings = config.evaluation
+    return evaluation_loader(
+        spec,
+        part,
+        device,
+        mean,
+        workers(config),
+        batch_size=settings.batch_size,
+        # Not train.seed itself: test images would go through the numbers of the first epoch's training images.
+        seed=generator(config.train.seed, "test").initial_seed(),
+        flip=settings.flip,
+        **of_crop(settings.crop),
+    )
+
+
+def evaluation_loader(
+    spec: data.ImagesSpec,
+    part: data.Part,
+    device: torch.device,
+    mean: Tensor | None = None,
+    workers: int = 2,
+    *,
+    batch_size: int | None = None,
+    **of_pipeline: Any,
+) -> Loader:
+    """Return a loader of every image of `part` once, in order, not augmented but by further keywords of Pipeline."""
     pipeline = Pipeline(
         num_classes=len(spec.classes),
         image_size=spec.image_size,
         mean=spec.mean if mean is None else mean,
         std=spec.std,
         device=device,
+        **of_pipeline,
     )
-    batch_size = EVALUATION_BATCH[device.type]
+    batch_size = batch_size or EVALUATION_BATCH[device.type]
     return loader(part, pipeline, batch_size=batch_size, workers=workers, resize=own.evaluation_resize(spec.image_size))
 
 
@@ -291,13 +326,18 @@ def training_pipeline(config: Config, spec: data.ImagesSpec, mean: Tensor, devic
         std=spec.std,
         device=device,
         seed=config.train.seed,
-        crop_padding=augment.crop.padding if augment.crop else 0,
-        padding_mode=augment.crop.mode if augment.crop else "constant",
+        **of_crop(augment.crop),
         flip=augment.flip,
         steps=[STEPS[name](**options) for name, options in configured(augment, STEPS)],
         mixes=[MIXES[name](**options) for name, options in configured(augment, MIXES)],
         label_smoothing=augment.label_smoothing,
+        repeat_draws=augment.repeat_draws,
     )
+
+
+def of_crop(crop: Crop | None) -> dict[str, Any]:
+    """Return a crop as keywords of Pipeline."""
+    return {"crop_padding": crop.padding, "padding_mode": crop.mode, "crop_size": crop.size} if crop else {}
 
 
 def configured(augment: Augment, among: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -212,6 +212,7 @@ def evaluate_part(job: Job, part: str, stop: Stop) -> Evaluation:
         dataset=job.dataset.name,
         precision=job.precision,
         views=job.config.evaluation.views,
+        mode=job.config.evaluation.test_mode if part == "test" else "eval",
         stop=stop,
     )
 
@@ -235,9 +236,12 @@ def finish_epoch(job: Job, run: RunDir, state: State, evaluation: Evaluation | N
     images = min(trained * train.batch_size, job.train_loader.images_per_epoch)
     row |= {"seconds": state.epoch_seconds, "images_per_second": images / state.epoch_seconds}
     runs.append(run, row)
-    if part == "val" and evaluation is not None and (not state.best or evaluation.top(1) > state.best["val_top1"]):
-        state.best = {"epoch": state.epoch + 1, "val_top1": evaluation.top(1)}
-        save(job, run, state, path=run.best_checkpoint)
+    if job.val_loader is not None and evaluation is not None:
+        by_images = train.select_mean == "images"
+        top1 = evaluation.top(1) if by_images else evaluation.top1_of_batches(job.val_loader.batch_size)
+        if not state.best or top1 > state.best["val_top1"]:
+            state.best = {"epoch": state.epoch + 1, "val_top1": top1}
+            save(job, run, state, path=run.best_checkpoint)
     state.epoch, state.epoch_seconds = state.epoch + 1, 0.0
     state.meter = TrainMeter(steps=steps, device=job.device)
     if state.epoch % train.save_every_epochs == 0 or over(job, state):

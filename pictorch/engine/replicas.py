@@ -25,6 +25,7 @@ from torch import Tensor
 from pictorch import runs
 from pictorch.config import Config, UserError
 from pictorch.data.loader import ResidentLoader
+from pictorch.engine import inputs
 from pictorch.engine.build import Job, build
 from pictorch.engine.estimate import estimate
 from pictorch.engine.interrupt import Interrupted, Stop, StopRequested, catch_signals
@@ -409,7 +410,7 @@ def needs(job: Job) -> Needs:
     if job.device.type == "cuda":
         peak = torch.cuda.max_memory_reserved(job.device)  # with what the allocator and the graphs keep for themselves
     draws = any(not torch.equal(*states) for states in zip(before, generator_states(job.device), strict=True))
-    shared = sum(tensor.nbytes for tensor in images(job))
+    shared = 0 if job.config.data.split_seed == "run" else sum(tensor.nbytes for tensor in images(job))
     return Needs(shared, peak - shared, draws)
 
 
@@ -437,7 +438,9 @@ def build_all(group: Sequence[Replica]) -> dict[str, Job]:
 
 
 def share_images(job: Job, first: Job) -> None:
-    """Let the job's loaders serve the images of `first` in the place of their own, which are the same."""
+    """Let the job's loaders serve the images of `first` in the place of their own, where they are the same."""
+    if inputs.split_seed(job.config) != inputs.split_seed(first.config):
+        return
     job.dataset = first.dataset
     pairs = ((job.train_loader, first.train_loader), (job.val_loader, first.val_loader))
     for own, other in (*pairs, (job.test_loader, first.test_loader)):

@@ -6,6 +6,9 @@ arXiv:1502.01852). Batch normalisation: weight 1, bias 0. Linear: uniform in +-1
 
     initialise(model, "fan_in")
 
+"fan_out_all" and "fan_in_all" are the rule of document 2's later program: linear weights are drawn like convolutions',
+so that those of the last layer have a deviation of sqrt(2 / num_classes), and biases of convolutions stay torch's.
+
 `fan` is kernel area x channels. Of a grouped convolution, "fan_out" counts all output channels, not those of one
 group, as the Torch code (kW * kH * nOutputPlane) and torch.nn.init do; "fan_in" counts the channels that one output
 reads, in_channels / groups. So a depthwise convolution of C channels gets weights smaller by sqrt(C) with "fan_out".
@@ -20,7 +23,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-Mode = Literal["fan_out", "fan_in"]
+Mode = Literal["fan_out", "fan_in", "fan_out_all", "fan_in_all"]
 
 
 def initialise(model: nn.Module, mode: Mode = "fan_out") -> None:
@@ -29,15 +32,17 @@ def initialise(model: nn.Module, mode: Mode = "fan_out") -> None:
     Draws from torch's global generator in the order of `model.modules()`. Batch normalisation begins with 1 and 0 as
     torch makes it. Tensors on the meta device are left alone.
     """
+    everything, fan = mode.endswith("_all"), mode.removesuffix("_all")
     for module in model.modules():
         if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) or module.weight.is_meta:
             continue
-        if isinstance(module, nn.Linear):
-            bound = module.in_features**-0.5
+        linear = isinstance(module, nn.Linear)
+        if linear and not everything:
+            bound = module.weight.shape[1] ** -0.5
             nn.init.uniform_(module.weight, -bound, bound)
         else:
-            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
-        if module.bias is not None:
+            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")  # type: ignore[arg-type]
+        if module.bias is not None and (linear or not everything):
             nn.init.zeros_(module.bias)
 
 

@@ -1,6 +1,6 @@
 """How parameters move: parameter groups, optimisers, schedules, averages."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ def create(
     lr: float | Tensor,
     weight_decay: float,
     decay_norm_and_bias: bool = True,
+    decay_only: Sequence[str] | None = None,
     lr_head_factor: float = 1.0,
     head: Collection[nn.Parameter] = (),
     adamw_lr: float = 3e-4,
@@ -56,6 +57,7 @@ def create(
         model,
         weight_decay=weight_decay,
         decay_norm_and_bias=decay_norm_and_bias,
+        decay_only=decay_only,
         head=head,
         lr_head_factor=lr_head_factor,
         matrices_apart=name == "muon",

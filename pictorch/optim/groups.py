@@ -21,6 +21,7 @@ def parameter_groups(
     *,
     weight_decay: float,
     decay_norm_and_bias: bool,
+    decay_only: Sequence[str] | None = None,
     head: Collection[nn.Parameter] = (),
     lr_head_factor: float = 1.0,
     matrices_apart: bool = False,
@@ -28,16 +29,19 @@ def parameter_groups(
     """Return optimiser groups in which each trainable parameter of `model` stands exactly once.
 
     The papers' code decays every parameter (one group). With `decay_norm_and_bias=False` only weights are decayed, in
-    the sense of `is_weight`. Groups carry "lr_factor": `lr_head_factor` for the parameters of `head`, else 1. With
-    `matrices_apart` they carry "muon", true for weights that are not the head's.
+    the sense of `is_weight`; with `decay_only` those of them whose names match one of these patterns (with * and ?), as
+    programs do that decide by a part of the name. Groups carry "lr_factor": `lr_head_factor` for the parameters of
+    `head`, else 1. With `matrices_apart` they carry "muon", true for weights that are not the head's.
     """
     heads = {id(p) for p in head}
     apart = lr_head_factor != 1
     groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
     owned = owners(model)
+    named = None if decay_only is None else {id(p) for p in matching(model, decay_only)}
     for parameter, owner in owned:
         weight, of_head = is_weight(owner, parameter), id(parameter) in heads
         decayed, muon = decay_norm_and_bias or weight, weight and not of_head
+        decayed = decayed and (named is None or id(parameter) in named)
         group = groups.setdefault(
             (apart and of_head, not decayed, matrices_apart and not muon),
             {
@@ -51,6 +55,16 @@ def parameter_groups(
     assert len(owned) == len({id(p) for g in groups.values() for p in g["params"]})
     assert sum(len(g["params"]) for g in groups.values()) == sum(p.requires_grad for p in model.parameters())
     return [groups[key] for key in sorted(groups)]
+
+
+def matching(model: nn.Module, patterns: Sequence[str]) -> list[nn.Parameter]:
+    """Return the parameters whose dotted names match a pattern. Raises UserError where there are none."""
+    names = dict(model.named_parameters())
+    found = [parameter for name, parameter in names.items() if any(fnmatchcase(name, p) for p in patterns)]
+    if not found:
+        near = ", ".join(map(repr, get_close_matches(patterns[0] if patterns else "", names, cutoff=0)))
+        raise UserError(f"no parameter has a name like {' or '.join(map(repr, patterns))}; the nearest are {near}")
+    return found
 
 
 def owners(model: nn.Module) -> list[tuple[nn.Parameter, nn.Module]]:

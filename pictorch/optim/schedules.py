@@ -3,7 +3,7 @@
 docs/schedules.md has each one's formula and source.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from math import cos, pi
 from typing import Any, Literal, NamedTuple
@@ -21,13 +21,15 @@ SLACK = 1e-9
 class Span(NamedTuple):
     """What a shape covers, in epochs: from the warm-up's end to the run's, in units of a step or an epoch.
 
-    `after`: the shape is asked for the position after an update, so that a cycle's end belongs to the cycle.
+    `after`: the shape is asked for the position after an update, so that a cycle's end belongs to the cycle. `late`: it
+    does for the position before an update, too, and a milestone to what lies before it.
     """
 
     start: float
     end: float
     unit: float
     after: bool
+    late: bool = False
 
     def progress(self, position: float) -> float:
         """Return how much of the span lies behind `position`, from 0 to 1."""
@@ -45,12 +47,14 @@ def create(
     warmup_exponent: float = 4.0,
     per: Literal["step", "epoch"] = "step",
     position: Literal["before", "after"] = "before",
+    late: bool = False,
     **options: Any,
 ) -> Factor:
     """Return the schedule `name` as a function: step (0 before the first update) -> factor of the base learning rate.
 
     An update has the factor of the position "before" it (0 at the first of the run), or "after" it (the run's end at
-    the last). With `per="epoch"` that is the position before or after its whole epoch. `options` are the shape's own.
+    the last). With `per="epoch"` that is the position before or after its whole epoch. An update right at a milestone,
+    or where a cycle ends and the next begins, has the new rate, if `late` still the old one. `options` are the shape's.
 
     The warm-up rises from `warmup_start_factor` s by s + (1 - s) x, or s + (1 - s) x^`warmup_exponent` if exponential,
     where x is the position as a part of the warm-up. With None, s is 0 and x that of the position after the update: the
@@ -60,14 +64,15 @@ def create(
     """
     if name not in SHAPES:
         raise OptionError(name, None, f"unknown schedule{nearest(name, SHAPES)}")
-    check_keywords(create, {"warmup": warmup, "per": per, "position": position}, owner=name)
+    check_keywords(create, {"warmup": warmup, "per": per, "position": position, "late": late}, owner=name)
     check_keywords(SHAPES[name], options, owner=name, given=frozenset({"span"}))
     if warmup_epochs > epochs:
         detail = f"{warmup_epochs:g} epochs of warm-up do not fit into {epochs:g} epochs of training"
         raise OptionError(name, "warmup_epochs", detail)
     unit = steps_per_epoch if per == "epoch" else 1
     ahead = unit if position == "after" else 0
-    shape = SHAPES[name](Span(warmup_epochs, epochs, unit / steps_per_epoch, position == "after"), **options)
+    span = Span(warmup_epochs, epochs, unit / steps_per_epoch, position == "after" or late, late)
+    shape = SHAPES[name](span, **options)
     low, warmup_ahead = (0.0, unit) if warmup_start_factor is None else (warmup_start_factor, ahead)
     exponent = warmup_exponent if warmup == "exponential" else 1.0
 
@@ -92,7 +97,14 @@ def multistep(span: Span, *, milestones_epochs: Sequence[float], gamma: float = 
     if list(milestones_epochs) != sorted(set(milestones_epochs)):
         listed = ", ".join(f"{m:g}" for m in milestones_epochs)
         raise OptionError("multistep", "milestones_epochs", f"expected rising epochs, got [{listed}]")
-    return lambda position: float(gamma ** bisect_right(milestones_epochs, position))
+
+    def reached(position: float) -> int:
+        # One that is met exactly, but for the rounding of quotients, is not reached yet where it takes effect late.
+        return (
+            bisect_left(milestones_epochs, position - SLACK) if span.late else bisect_right(milestones_epochs, position)
+        )
+
+    return lambda position: float(gamma ** reached(position))
 
 
 def polynomial(span: Span, *, power: float = 2.0, final_factor: float = 0.0) -> Shape:

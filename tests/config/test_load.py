@@ -365,7 +365,7 @@ def test_further_checks_are_given_the_sound_blocks() -> None:
         load(None, ["train.seed=-7"], check=check)
     first, second = str(caught.value).splitlines()
     assert first == "command line: train.seed: expected a value of at least 0, got -7"
-    assert second == "augment, data, ema, evaluation, loss, model, optim, schedule, swa, track"
+    assert second == "as_published, augment, data, ema, evaluation, loss, model, optim, schedule, swa, track"
 
 
 def test_a_single_override_may_be_a_text() -> None:
