@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from itertools import groupby
 from typing import Any
 
 from pictorch.cli.text import quantity, say, size
@@ -82,15 +83,23 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def recipes(pattern: str, *, as_json: bool) -> None:
-    """Print the recipes whose names match, or that stand in the folder of that name, with their first line."""
-    names = [name for name in shipped.names() if fnmatch(name, pattern) or name.startswith(f"{pattern.rstrip('/')}/")]
-    rows = [(name, shipped.summary(name)) for name in names]
+    """Print the recipes whose names have the pattern in them, with their first lines, by folder; the grids behind them.
+
+    The JSON list has the recipes alone: what can be trained by its name.
+    """
+    every = shipped.names() if as_json else [*shipped.names(), *shipped.grids()]
+    rows = [(name, shipped.summary(name)) for name in every if fnmatch(name, f"*{pattern}*")]
     if not rows:
-        raise UserError(f"no recipe matches {pattern!r}{nearest(pattern, shipped.names())}")
+        raise UserError(f"no recipe matches {pattern!r}{nearest(pattern, every)}")
     if as_json:
         say(json.dumps([{"name": name, "summary": summary} for name, summary in rows], indent=1))
-    else:
-        show(rows)
+        return
+    for i, (folder, inside) in enumerate(groupby(rows, key=lambda row: row[0].rpartition("/")[0] + "/")):
+        if i:
+            say("")
+        if folder == shipped.GRIDS:
+            say("Families of runs, for `pictorch sweep`:")
+        show(list(inside))
 
 
 def show(rows: Sequence[tuple[str, str]]) -> None:

@@ -116,9 +116,10 @@ def refuse_other_names(source: str) -> None:
     """Raise UserError when what stands for a recipe is a folder of recipes, or a network."""
     from pictorch.models import list_models
 
-    inside = [name for name in recipes.names() if name.startswith(f"{source.rstrip('/')}/")]
+    inside = [name for name in [*recipes.names(), *recipes.grids()] if name.startswith(f"{source.rstrip('/')}/")]
     if inside:
-        raise UserError(f"{source} is a folder of recipes; its recipes: {', '.join(inside)}")
+        kind = "grids" if inside[0].startswith(recipes.GRIDS) else "recipes"
+        raise UserError(f"{source} is a folder of {kind}; its {kind}: {', '.join(inside)}")
     if source in list_models():
         raise UserError(f"{source} is a network, not a recipe; to train it on digits, write model.name={source}")
 

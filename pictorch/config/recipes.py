@@ -48,6 +48,6 @@ def find(name: str) -> Path:
 
 
 def summary(name: str) -> str:
-    """Return the first line of the recipe's header comment: what it is, in a sentence."""
-    first = find(name).read_text(encoding="utf-8").split("\n", 1)[0]
+    """Return the first line of the header comment of a recipe, or a grid: what it is, in a sentence."""
+    first = (directory() / f"{name}.yaml").read_text(encoding="utf-8").split("\n", 1)[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""

@@ -6,6 +6,7 @@ import pytest
 
 from pictorch.cli import listing
 from pictorch.config import UserError
+from pictorch.config import recipes as shipped
 
 
 def models(pattern: str, *, image_size: int | None = None, as_json: bool = False, layers: bool = False) -> None:
@@ -15,10 +16,22 @@ def models(pattern: str, *, image_size: int | None = None, as_json: bool = False
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     listing.recipes("digits/*", as_json=True)
     assert json.loads(capsys.readouterr().out)[0]["name"] == "digits/resnet_preact_8"
-    listing.recipes("cifar10", as_json=True)
-    assert len(json.loads(capsys.readouterr().out)) >= 3
+    listing.recipes("*", as_json=True)
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == shipped.names()
     with pytest.raises(UserError, match=r"no recipe matches 'cfiar\*'"):
         listing.recipes("cfiar*", as_json=False)
+
+
+def test_recipes_stand_by_folder_and_grids_behind_them(capsys: pytest.CaptureFixture[str]) -> None:
+    listing.recipes("resnet_110", as_json=False)
+    blocks = [block.splitlines() for block in capsys.readouterr().out.split("\n\n")]
+    assert [len(block) for block in blocks] == [1, 1, 1]
+    assert blocks[1] == [f"seed1/cifar10/resnet_110  {shipped.summary('seed1/cifar10/resnet_110')}"]
+    listing.recipes("*", as_json=False)
+    text = capsys.readouterr().out
+    assert len([line for line in text.splitlines() if line.startswith("seed1/cifar10/")]) == 26
+    assert text.index("speed/") < text.index("\n\nFamilies of runs, for `pictorch sweep`:\ngrids/")
+    assert text.splitlines()[-1].startswith("grids/seed3_cifar100  ")
 
 
 def test_all_networks_are_named_with_their_papers(capsys: pytest.CaptureFixture[str]) -> None:
