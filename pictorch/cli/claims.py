@@ -16,7 +16,7 @@ from pictorch.experiments import published
 from pictorch.experiments.claims import Other, as_row, match, other_row, others
 
 WIDTH = 80
-NAME = 42
+NAME = 41
 
 
 def claims(words: Sequence[str], *, ledger: str | None, changed_code: bool, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def block(row: dict[str, Any], above: dict[str, Any] | None) -> Iterator[str]:
     if len(name) > NAME:
         yield f"  {name}"
         name = ""
-    yield f"  {name:{NAME}} {number + spread:>11}  {row['statistic']:11.11} {row['verdict']}".rstrip()
+    yield f"  {name:{NAME}} {number + spread:>12}  {row['statistic']:11.11} {row['verdict']}".rstrip()
     for group in row["ours"]:
         yield from (f"    {line}" for line in of_group(group))
 

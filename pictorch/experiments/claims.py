@@ -78,8 +78,11 @@ def groups(row: Published, ours: Sequence[Run]) -> Iterator[Group]:
 
 def counting(ours: Sequence[Run], comparable: str) -> list[Run]:
     """Return the runs of a configuration that count: the first of each seed, with sound data and code."""
-    sound = [run for run in ours if run.comparable == comparable and run.data_official and not run.dirty]
-    return list({run.seed: run for run in reversed(sound)}.values())[::-1]
+    first: dict[int, Run] = {}
+    for run in ours:
+        if run.comparable == comparable and run.data_official and not run.dirty:
+            first.setdefault(run.seed, run)
+    return list(first.values())
 
 
 def configurations(row: Published) -> dict[Label, Settings]:

@@ -1,0 +1,134 @@
+"""Which runs count for which published number, and what is said of them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+
+from pictorch.experiments import ledger, published
+from pictorch.experiments.claims import as_row, match, other_row, others
+from pictorch.experiments.ledger import Run
+from pictorch.experiments.published import Published
+from pictorch.runs import RunDir
+
+
+@pytest.fixture
+def ours(known_run: RunDir, known_second: RunDir, tmp_path: Path) -> list[Run]:
+    """Two real runs of one configuration, of seeds 1 and 2."""
+    return ledger.add([str(known_run.path), str(known_second.path)], tmp_path)
+
+
+def number(**values: str) -> Published:
+    """Return a published number about SMALL."""
+    row = dict.fromkeys(published.Published.__dataclass_fields__, "") | {
+        "id": "seed1/table/net/document",
+        "document": "seed1",
+        "table": "table",
+        "dataset": "digits",
+        "recipe": "digits/resnet_preact_8",
+        "overrides": " ".join(SMALL),
+        "source": "document",
+        "metric": "test_error",
+        "statistic": "1 run",
+        "n": "1",
+        "value": "5.00",
+        "epochs": "3",
+    }
+    return published.parse(row | values)
+
+
+def test_runs_of_the_numbers_configuration_count_whatever_their_seed_and_machine(ours: list[Run]) -> None:
+    overrides = (*SMALL, "train.seed=9", "train.device=cpu", "train.precision=bf16", "train.threads=2")
+    (claim,) = match([number(overrides=" ".join(overrides))], ours)
+    (group,) = claim.groups
+    assert group.label == "ours"
+    assert [run.seed for run in group.runs] == [1, 2]
+    assert group.verdict
+    assert group.verdict.margin == pytest.approx(2.267, abs=1e-3)  # 1.96 * sqrt(5 * 95 / 355)
+    assert others([claim.published], ours) == []
+    row = as_row(claim)
+    assert row["ours"][0]["mean"] == pytest.approx(sum(run.test_error for run in ours) / 2)
+    assert row["ours"][0]["protocol"] == "last epoch, test set not used to select"
+
+
+def test_any_other_setting_makes_it_another_experiment_and_the_reason_names_it(ours: list[Run]) -> None:
+    asked = (number(overrides=" ".join([*SMALL, "optim.lr=0.2"])), number(id="far", recipe="cifar10/resnet_preact_20"))
+    for claim in match(asked, ours):
+        assert (claim.groups, claim.verdict) == ((), "not run")
+    first, second = others(asked, ours)
+    assert first.reason == second.reason == "nearest seed1/table/net/document: optim.lr default instead of 0.2"
+    assert other_row(first)["test_error"] == ours[0].test_error
+
+
+def test_a_reason_names_the_first_keys_and_counts_the_others(ours: list[Run]) -> None:
+    words = ("optim.lr=0.2", "optim.momentum=0.8", "augment.flip=true", "augment.cutout.size=8", "data.fraction=0.5")
+    (first, _) = others([number(overrides=" ".join([*SMALL, *words]))], ours)
+    assert "augment.cutout default instead of on, " in first.reason
+    assert first.reason.endswith("3 more")
+
+
+def test_of_each_seed_the_first_run_counts_once(ours: list[Run]) -> None:
+    again = replace(ours[0], run="again", test_error=1.0)
+    (claim,) = match([number()], [*ours, again])
+    assert list(claim.groups[0].runs) == ours
+    (other,) = others([number()], [*ours, again])
+    assert (other.run, other.reason) == (again, f"seed 1 is counted already, by run {ours[0].run}")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"data_official": False}, "its data are not the official files: checksum "),
+        ({"dirty": "feedfeedfeed"}, "its code differed from commit 0123456789ab"),
+    ],
+)
+def test_other_data_and_code_that_no_commit_names_do_not_count(
+    ours: list[Run], change: dict[str, object], reason: str
+) -> None:
+    odd = replace(ours[0], **change)  # type: ignore[arg-type]
+    (claim,) = match([number()], [odd, ours[1]])
+    assert claim.groups[0].runs == (ours[1],)
+    (other,) = others([number()], [odd, ours[1]])
+    assert other.reason.startswith(reason)
+
+
+def test_an_accuracy_is_judged_as_the_error_that_it_leaves(ours: list[Run]) -> None:
+    error = number(value="5.00")
+    (by_error,), (by_accuracy,) = (match([row], ours) for row in (error, number(metric="top1", value="95.00")))
+    one, other = (as_row(claim)["ours"][0] for claim in (by_error, by_accuracy))
+    assert one["difference"] == pytest.approx(other["difference"])
+    assert (one["verdict"], one["margin"]) == (other["verdict"], pytest.approx(other["margin"]))
+    assert other["mean"] == pytest.approx(100 - one["mean"])
+    (top5,) = match([number(metric="top5", value="99.00")], ours)
+    assert as_row(top5)["ours"][0]["values"] == [run.top5 for run in ours]
+
+
+def test_the_words_of_a_statistic_decide_how_uncertain_it_is(ours: list[Run]) -> None:
+    def width(**values: str) -> float:
+        (claim,) = match([number(**values)], ours)
+        assert claim.groups[0].verdict
+        low, high = claim.groups[0].verdict.low, claim.groups[0].verdict.high
+        assert low is not None
+        assert high is not None
+        return high - low
+
+    single = width()
+    assert width(statistic="mean of 10", n="10") < width(statistic="median of 5", n="5") < single
+    assert width(statistic="not stated", n="") == single
+    assert width(statistic="mean", n="", spread="0.01") < single, "a published spread counts as one degree of freedom"
+    (best,) = match([number(statistic="best", n="")], ours)
+    assert best.verdict == "undecided"
+
+
+def test_an_empty_cell_has_runs_and_no_verdict(ours: list[Run]) -> None:
+    (claim,) = match([number(value="")], ours)
+    assert claim.verdict == ""
+    assert as_row(claim)["ours"][0]["n"] == 2
+    assert others([claim.published], ours) == []
+
+
+def test_without_runs_no_configuration_is_loaded() -> None:
+    (claim,) = match([number(recipe="no/such")], [])
+    assert (claim.groups, claim.verdict) == ((), "not run")
+    assert others([claim.published], []) == []
