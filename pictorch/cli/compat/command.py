@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pictorch import api, runs
 from pictorch.cli import training
@@ -18,10 +17,9 @@ from pictorch.cli.text import say
 from pictorch.config import Config, UserError, differences, load
 from pictorch.config.keywords import show
 from pictorch.config.schema import EXECUTION_KEYS
+from pictorch.experiments import published
+from pictorch.experiments.published import Published
 from pictorch.runs import RunDir
-
-if TYPE_CHECKING:
-    from pictorch.experiments.published import Published
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,14 @@ def run(command: Command) -> None:
     """
     path = free_directory(command.outdir)
     if path != command.outdir:
-        say(f"{command.outdir} holds another run: this one goes to {path}")
+        holds = "holds another run" if RunDir(command.outdir).config.exists() else "is not empty"
+        say(f"{command.outdir} {holds}: this run goes to {path}")
+    loaded = api.load_checked(command.recipe, command.overrides)
     row = row_of(command)
     said = compared(command, row)
     if command.strict_row:
         command = as_row(command, row)
-    loaded = api.load_checked(command.recipe, command.overrides)
+        loaded = api.load_checked(command.recipe, command.overrides)
     say(canonical_line(command, path))
     for note in (*command.notes, *loaded.notes):
         say(f"note: {note}")
@@ -82,16 +82,14 @@ def free_directory(outdir: Path) -> Path:
     return next(path for number in itertools.count(2) if runs.is_free(path := outdir / f"run-{number:02d}"))
 
 
-def row_of(command: Command) -> "Published | None":
+def row_of(command: Command) -> Published | None:
     """Return the document's number that this very command is printed for; output directory and seed do not matter."""
-    from pictorch.experiments import published
-
     translate = importlib.import_module(f"pictorch.cli.compat.{command.document}").translate
     ours = settled(command)
     for row in published.rows():
         if row.document == command.document and row.source == "document" and row.command:
-            theirs = translate(program_and_words(row.command))
-            if theirs.recipe == command.recipe and not differing(settled(theirs), ours):
+            theirs = settled(translate(program_and_words(row.command)))
+            if not differing(theirs, ours):
                 return row
     return None
 
@@ -115,7 +113,7 @@ def key_of(override: str) -> str:
     return override.partition("=")[0]
 
 
-def compared(command: Command, row: "Published | None") -> str:
+def compared(command: Command, row: Published | None) -> str:
     """Return every difference between the command's configuration and that of its row, a line each."""
     if row is None:
         return "no table row is made by this command"
@@ -128,7 +126,7 @@ def compared(command: Command, row: "Published | None") -> str:
     return "\n".join([f"{name}: {len(lines)} differ{taken}", *lines])
 
 
-def as_row(command: Command, row: "Published | None") -> Command:
+def as_row(command: Command, row: Published | None) -> Command:
     """Return the command with its row's settings, but its own seed and device. Raises UserError without a row."""
     if row is None:
         raise UserError("--strict_row: no table row is made by this command; `pictorch claims` lists the rows")

@@ -219,7 +219,7 @@ def drop_ineffective(values: Values, given: Values) -> Iterator[str]:
         yield f"ignored: --use_label_smoothing: that program's loss of --{first} has none"
     if values["use_label_smoothing"] and values["use_dual_cutout"]:
         raise UserError("main.py: --use_dual_cutout has a loss of its own: leave out --use_label_smoothing")
-    for name in given.keys() & FLAGS.keys():
+    for name in given:
         if whose := belongs_elsewhere(FLAGS[name], values):
             yield f"ignored: --{name} {whose}"
     yield from said_of_machine(given)
@@ -418,29 +418,30 @@ def unset(key: str, recipe: Mapping[str, Any], decided: Values) -> Any:
     """Return a key's value where it is not set on top of the recipe, but its block and the block's name are."""
     block, _, leaf = key.rpartition(".")
     if block in BLOCKS and not any(name.startswith(f"{block}.") for name in recipe):
-        fields = BLOCKS[block].model_fields
-        return None if leaf == next(iter(fields)) else fields[leaf].default
+        return None if leaf == next(iter(BLOCKS[block].model_fields)) else default(BLOCKS[block], leaf)
     named = BLOCKS.get(decided.get(f"{block}.name", ""))
     if named and recipe[f"{block}.name"] != decided[f"{block}.name"] and leaf != "name":
         # A rate that suits one optimiser is not kept for another.
         kept = None if key in ("optim.lr", "optim.weight_decay") else recipe.get(key)
-        return named.model_fields[leaf].default if kept is None else kept
+        return default(named, leaf) if kept is None else kept
     return recipe.get(key)
+
+
+def default(block: type[Block], key: str) -> Any:
+    """Return a key's default, a list where it is a tuple."""
+    value = block.model_fields[key].default
+    return list(value) if isinstance(value, tuple) else value
 
 
 def of_network(config: Config, family: str, wanted: Values) -> Iterator[str]:
     """Yield what makes a recipe's network the family's with the `wanted` options."""
     spec = models.resolve(config.model.name, config.model.options)
-    of_name = {} if config.model.name == spec.family else models.resolve(config.model.name).options
+    of_variant = {} if config.model.name == spec.family else models.resolve(config.model.name).options
     have, want = full(spec.family, spec.options), full(family, wanted)
     differing = [key for key in {**want, **have} if have.get(key) != want.get(key)]
-    if spec.family != family or any(key in of_name for key in differing):
-        yield f"model.name={family}"
-        written_ones = config.model.options
-        differing = [
-            key for key in want if want[key] != implied(family, want).get(key) and want[key] != written_ones.get(key)
-        ]
-        differing += [key for key in written_ones if key in models.options_of(family) and key not in want]
+    if spec.family != family or any(key in of_variant for key in differing):
+        yield f"model.name={family}"  # without the options that stood beside the old one
+        differing = [key for key in want if want[key] != implied(family, want).get(key)]
     yield from (f"model.{key}={written(want.get(key))}" for key in differing)
 
 
