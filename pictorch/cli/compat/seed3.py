@@ -18,7 +18,7 @@ from pictorch import api, runs
 from pictorch.cli.compat.command import Command
 from pictorch.cli.paths import option_path
 from pictorch.cli.text import say
-from pictorch.config import UserError, nearest
+from pictorch.config import Config, UserError, nearest, quirks
 from pictorch.runs import RunDir
 
 if TYPE_CHECKING:
@@ -147,19 +147,24 @@ def translate(words: Sequence[str]) -> Command:
     return Command(
         document="seed3",
         words=tuple(words),
-        recipe=f"seed3/{flags.dataset}/resnet50",
+        recipe=recipe_of(flags),
         overrides=(
             *NETWORKS[flags.model],
             *(f"{key}={value}" for key, value in settings.items()),
             *(["as_published=seed3"] if flags.as_published else []),
-            *(f"data.dir={folder}" for folder in data_place(flags.dataset)),
+            *data_override(flags.dataset),
         ),
         outdir=run_place(flags),
-        notes=(f"that program draws anew in every run; here a run of the same --seed (now {flags.seed}) is the same",),
+        notes=(f"that program draws anew in every run; here runs of the same --seed, now {flags.seed}, are the same",),
         finish=partial(leave_files, flags=flags),
         strict_row=flags.strict_row,
         dry_run=flags.dry_run,
     )
+
+
+def recipe_of(flags: argparse.Namespace) -> str:
+    """Return the recipe of the data set, which NETWORKS give another network."""
+    return f"seed3/{flags.dataset}/resnet50"
 
 
 def run_place(flags: argparse.Namespace) -> Path:
@@ -201,10 +206,10 @@ def rates(epochs: int, lr: float) -> dict[str, object]:
     return settings
 
 
-def data_place(dataset: str) -> list[str]:
-    """Return ./data, where that program has its data, if the set is there and PICTORCH_DATA names no other place."""
+def data_override(dataset: str) -> list[str]:
+    """Return what takes the data in ./data, where that program has them, unless PICTORCH_DATA names another place."""
     here = "PICTORCH_DATA" not in os.environ and Path("data", FOLDERS[dataset]).is_dir()
-    return ["data"] if here else []
+    return ["data.dir=data"] if here else []
 
 
 def leave_files(run: RunDir, *, flags: argparse.Namespace) -> None:
@@ -264,16 +269,23 @@ def evaluate(words: Sequence[str]) -> None:
     """
     from pictorch.models.transfer import read_state
 
-    flags = parser_of(words[0], "Test the best weights that train.py left.", required=True).parse(words[1:])
+    parser = parser_of(words[0], "Test the best weights that train.py left.", required=True)
+    parser.add_argument("--as_published", action="store_true", help="test in training mode, as that program does")
+    flags = parser.parse(words[1:])
     path, trained = best_of(flags), runs.collect([run_place(flags)])
     if not path.is_file():
         leave_late(path, flags, trained)
     state = read_state(path)
     run = origin(state, trained)
-    answers = of_run(run, flags) if run else of_weights(path, state, flags)
+    settings = [*data_override(flags.dataset), "evaluation.max_images=null"]
+    if flags.as_published:
+        settings += quirks.find("test_in_training_mode")[0].switches[0].split()
+    config = api.load_config(run.config, settings) if run else fitting(path, state, flags, settings)
+    how = "in evaluation mode" if config.evaluation.test_mode == "eval" else "in training mode, as that program tests"
+    say(f"{path}: {told(run) if run else f'weights of no run in {run_place(flags)}'}; tested {how}")
+    answers = answers_of(state, config)
     say(
-        f"{path}: {told(run) if run else f'weights of no run in {run_place(flags)}'}\n"
-        f"{answers.images:,} test images of {answers.dataset}, in evaluation mode\n"
+        f"{answers.images:,} test images of {answers.dataset}\n"
         f"Top-1 Accuracy: {answers.top(1) / 100:.4f}, Top-5 Accuracy: {answers.top(5) / 100:.4f}"
     )
 
@@ -305,35 +317,42 @@ def origin(state: Mapping[str, "Tensor"], trained: Sequence[RunDir]) -> RunDir |
     return None
 
 
-def of_run(run: RunDir, flags: argparse.Namespace) -> "Evaluation":
-    """Return the answers of a run's selected weights."""
-    return api.evaluate(run.path, data_dir=next(iter(data_place(flags.dataset)), None))
-
-
-def of_weights(path: Path, state: dict[str, "Tensor"], flags: argparse.Namespace) -> "Evaluation":
-    """Return the answers of weights alone, in the network as the paper has it or as that program had it.
+def fitting(path: Path, state: dict[str, "Tensor"], flags: argparse.Namespace, settings: Sequence[str]) -> Config:
+    """Return the configuration that weights alone fit: the network as the paper has it, else as that program had it.
 
     Raises UserError for the weights of another network, or of another program.
     """
-    from pictorch.engine.build import build
-    from pictorch.engine.checkpoint import misfit
-    from pictorch.engine.interrupt import Stop
-    from pictorch.engine.loop import evaluate_part
+    import torch
 
-    command = translate([path.name, "--model", flags.model, "--dataset", flags.dataset])
+    from pictorch import data
+    from pictorch.engine.build import create_model
+    from pictorch.engine.checkpoint import misfit
+
     reasons = []
     for published in ([], ["as_published=seed3"]):
-        job = build(api.load_config(command.recipe, [*command.overrides, *published]))
-        if reason := misfit(state, dict(job.model.state_dict()), "weights"):
-            reasons.append(reason)
-            continue
-        job.model.load_state_dict(state)
-        with job.process_settings():
-            return evaluate_part(job, "test", Stop())
+        config = api.load_config(recipe_of(flags), [*NETWORKS[flags.model], *published, *settings])
+        with torch.device("meta"):
+            model = create_model(config, data.find(flags.dataset))
+        reason = misfit(state, dict(model.state_dict()), "weights")
+        if not reason:
+            return config
+        reasons.append(reason)
     raise UserError(
         f"{path}: these are not weights of {flags.model} on {flags.dataset} that pictorch trained: {reasons[0]}; "
         "what the document's own program saved has other names and is not read"
     )
+
+
+def answers_of(state: Mapping[str, "Tensor"], config: Config) -> "Evaluation":
+    """Return the answers of weights on the test images, as at the end of a run of this configuration."""
+    from pictorch.engine.build import build
+    from pictorch.engine.interrupt import Stop
+    from pictorch.engine.loop import evaluate_part
+
+    job = build(config)
+    job.model.load_state_dict(state)
+    with job.process_settings():
+        return evaluate_part(job, "test", Stop())
 
 
 def told(run: RunDir) -> str:
