@@ -56,6 +56,9 @@ def train(
     plot: Annotated[
         bool, typer.Option("--plot", help="With --dry-run: draw the learning rate over the run (schedule.png).")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A minute of the run on two CPU cores, to see it work: no result.")
+    ] = False,
 ) -> None:
     """Train a network by a recipe; by default on digits.
 
@@ -67,7 +70,9 @@ def train(
     from pictorch.cli import training
 
     words = [*([] if recipe is None else [recipe]), *(settings or [])]
-    training.train(words, config=config, resume=resume, out=out, data_dir=data_dir, dry_run=dry_run, plot=plot)
+    training.train(
+        words, config=config, resume=resume, out=out, data_dir=data_dir, dry_run=dry_run, plot=plot, quick=quick
+    )
 
 
 @app.command("eval")

@@ -23,7 +23,7 @@ from pictorch.config.explain import known_keys
 from pictorch.config.load import COMMAND_LINE
 from pictorch.engine import replicas
 
-OPTIONS = ("--config", "--resume", "--out", "--data-dir", "--dry-run", "--plot", "--help")
+OPTIONS = ("--config", "--resume", "--out", "--data-dir", "--dry-run", "--plot", "--quick", "--help")
 
 
 def train(
@@ -35,6 +35,7 @@ def train(
     data_dir: str | None,
     dry_run: bool,
     plot: bool = False,
+    quick: bool = False,
 ) -> None:
     """Run the command. `words` are an optional recipe, then overrides."""
     config, resume = option_path("--config", config), option_path("--resume", resume)
@@ -44,6 +45,8 @@ def train(
         raise UserError(f"give either the recipe {source!r} or --config {config}, not both")
     if resume and (out or dry_run):
         raise UserError("--resume continues a run in its own directory: leave out --out and --dry-run")
+    if resume and quick:
+        raise UserError("--resume continues a run as it was begun: leave out --quick")
     if plot and not dry_run:
         raise UserError("--plot draws what a run would do: add --dry-run")
     if resume:
@@ -54,6 +57,8 @@ def train(
         result = api.resume(resume, expected=expected, data_dir=data_dir, progress=create_progress())
     else:
         loaded = api.load_checked(Path(config) if config else source, overrides)
+        if quick:
+            loaded = scaled_down(loaded, Path(config) if config else source, overrides, data_dir)
         recipe, configuration = recipe_of(loaded, config), api.with_data_dir(loaded.config, data_dir)
         for note in loaded.notes:
             say(f"note: {note}")
@@ -65,6 +70,15 @@ def train(
             return
         result = api.train_one(configuration, recipe=recipe, out=out, progress=create_progress())
     show_result(result)
+
+
+def scaled_down(loaded: Loaded, source: str | Path | None, overrides: Sequence[str], data_dir: str | None) -> Loaded:
+    """Return the run of a minute in the place of the whole one, and say what that changes."""
+    from pictorch.engine.quick import quick
+
+    changes = quick(api.with_data_dir(loaded.config, data_dir))
+    say(f"quick: {' '.join(changes)}: a look at the run, whose figures are no result; it is marked incomplete")
+    return api.load_checked(source, [*overrides, *changes])
 
 
 def train_replicas(config: Config, recipe: str, out: str | None) -> None:

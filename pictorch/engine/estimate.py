@@ -31,10 +31,10 @@ class Estimate:
     peak_memory_bytes: int
 
 
-def estimate(job: Job) -> Estimate:
-    """Return what the job's run would take, from the medians of a few training steps and evaluation batches."""
+def estimate(job: Job, *, warm_up: int = WARM_UP, measured: int = MEASURED) -> Estimate:
+    """Return what the job's run would take, from the medians of `measured` training steps and of evaluation batches."""
     train, loader = job.config.train, job.train_loader
-    meter = TrainMeter(steps=WARM_UP + MEASURED, device=job.device)
+    meter = TrainMeter(steps=warm_up + measured, device=job.device)
     feeds = (feed for epoch in count() for feed in loader.feeds(epoch))
     train_step = create_step(job, compiled(job))
     optim.set_lr(job.optimizer, 0.0)
@@ -44,7 +44,7 @@ def estimate(job: Job) -> Estimate:
         meter.add(*train_step(feed), images=len(feed.labels))
 
     with enough_memory(job.config), own_stream(job.device):
-        steps = [seconds(step, job.device) for _ in range(WARM_UP + MEASURED)]
+        steps = [seconds(step, job.device) for _ in range(warm_up + measured)]
     evaluation_loader = job.val_loader or job.test_loader
     job.model.eval()
     with torch.inference_mode(), job.precision.autocast():
@@ -53,7 +53,7 @@ def estimate(job: Job) -> Estimate:
             for batch in islice(evaluation_loader.epoch(0), 3)
         ]
     updates = job.updates
-    step_seconds, batch_seconds = statistics.median(steps[WARM_UP:]), statistics.median(timed)
+    step_seconds, batch_seconds = statistics.median(steps[warm_up:]), statistics.median(timed)
     evaluations = -(-updates // len(loader) // train.eval_every_epochs)
     return Estimate(
         updates=updates,

@@ -29,7 +29,7 @@ def test_recipes_stand_by_folder_and_grids_behind_them(capsys: pytest.CaptureFix
     assert blocks[1] == [f"seed1/cifar10/resnet_110  {shipped.summary('seed1/cifar10/resnet_110')}"]
     listing.recipes("*", as_json=False)
     text = capsys.readouterr().out
-    assert len([line for line in text.splitlines() if line.startswith("seed1/cifar10/")]) == 26
+    assert len([line for line in text.splitlines() if line.startswith("seed1/cifar10/")]) == 25
     assert text.index("speed/") < text.index("\n\nFamilies of runs, for `pictorch sweep`:\ngrids/")
     assert text.splitlines()[-1].startswith("grids/seed3_cifar100  ")
 
