@@ -356,6 +356,29 @@ def test_contradictions_are_told_beside_the_mistakes_of_other_blocks() -> None:
     assert [line.split(": ")[1] for line in lines] == ["data.fraction", "model.name", "optim.momentum"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["evaluation.test_mode=train"],
+            "evaluation.test_mode: the result depends on which images are answered at once",
+        ),
+        (["train.select_mean=batches"], "train.select_mean: the result depends on which images are answered at once"),
+        (
+            ["evaluation={test_mode: train, batch_size: 9}", "train.ghost_batches=2"],
+            "evaluation.test_mode: ghost batches do not divide every test batch: leave train.ghost_batches=1",
+        ),
+        (
+            ["augment.crop.size=9", "data.normalise=pixel"],
+            "augment.crop.size: a mean image has the images' own size, and so must the crops",
+        ),
+        (["data.split_seed=ran"], "data.split_seed: expected a whole number of at least 0 and below"),
+    ],
+)
+def test_evaluations_that_contradict_themselves(overrides: list[str], said: str) -> None:
+    assert f"command line: {said}" in message(*overrides)
+
+
 def test_further_checks_are_given_the_sound_blocks() -> None:
     def check(loaded: Loaded, blocks: Collection[str]) -> list[str]:
         assert loaded.config.train.seed == 1

@@ -162,3 +162,40 @@ def test_nothing_reads_the_device() -> None:
 def test_statistics_of_another_number_of_channels_are_an_error() -> None:
     with pytest.raises(ValueError, match="1 means, 3 stds"):
         make(mean=(0.5,))
+
+
+def test_a_crop_may_be_larger_than_the_image() -> None:
+    loader = make(crop_padding=3, crop_size=SIZE + 4)
+    drawn = loader.pipeline.draw(0, order := loader.order(0), size_of_set=N, batch_size=4)
+    assert drawn.offsets.min() == 0
+    assert drawn.offsets.max() == 2
+    padded = torch.nn.functional.pad(IMAGES[order], [3] * 4).double() / 255
+    mean, std = (torch.tensor(each).double()[:, None, None] for each in (MEAN, STD))
+    images = torch.cat([batch.images for batch in loader.epoch(0)]).double()
+    for image, whole, (top, left) in zip(images, padded, drawn.offsets.tolist(), strict=True):
+        expected = (whole[:, top : top + SIZE + 4, left : left + SIZE + 4] - mean) / std
+        torch.testing.assert_close(image, expected, atol=1e-5, rtol=0)
+
+
+def test_unseeded_workers_all_draw_the_same_in_every_epoch() -> None:
+    """Batches 0, 1, 2 of 3 workers are each one's first, 3, 4, 5 each one's second; crops are not NumPy's."""
+    steps = [Cutout(size=3), RandomErasing(fill="one"), Rotate(degrees=15)]
+    loader = make(repeat_draws=3, crop_padding=2, steps=steps)
+    epochs = [loader.pipeline.draw(e, loader.order(e), size_of_set=N, batch_size=4) for e in (0, 5)]
+    by_name = {step.name: rows for step, rows in zip(loader.pipeline.steps, epochs[0].steps, strict=True)}
+    for name in ("cutout", "random_erasing"):
+        for rows in by_name[name]:
+            batches = rows.split(4)
+            assert torch.equal(batches[0], batches[1])
+            assert torch.equal(batches[1], batches[2])
+            assert torch.equal(batches[3], batches[4])
+            assert torch.equal(batches[3][:3], batches[5])
+            assert not torch.equal(batches[2], batches[3])
+    others = {step.name: rows for step, rows in zip(loader.pipeline.steps, epochs[1].steps, strict=True)}
+    assert all(torch.equal(a, b) for a, b in zip(by_name["cutout"], others["cutout"], strict=True))
+    assert not torch.equal(by_name["rotate"][0], others["rotate"][0])
+    assert not torch.equal(by_name["rotate"][0][:4], by_name["rotate"][0][4:8])
+    assert not torch.equal(epochs[0].offsets, epochs[1].offsets)
+    rest = list(make(repeat_draws=3, crop_padding=2, steps=steps).epoch(1, start_batch=4))
+    for first, second in zip(list(loader.epoch(1))[4:], rest, strict=True):
+        assert_equal(first, second)

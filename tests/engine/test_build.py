@@ -150,3 +150,27 @@ def test_an_average_that_never_begins_is_said(missing: int, said: bool) -> None:
     job = build(small_config("train.epochs=4", f"train.max_steps={updates}", "swa.start_epochs=0.5"))
     text = f"swa.start_epochs=0.5: the run of {updates} updates ends before an epoch ({steps} updates) after that does"
     assert any(note.startswith(text) for note in job.notes) == said
+
+
+def test_the_sum_over_parts_may_be_clipped_before_it_is_divided() -> None:
+    """Document 2's newest program: the mean of 4 parts is then clipped to a quarter."""
+    overrides = ("optim.clip_norm=0.1", "optim.accumulate=4", "optim.nesterov=false", "optim.weight_decay=0")
+    moved = []
+    for clip_sum in ("false", "true"):
+        job = build(small_config(*overrides, f"optim.clip_sum={clip_sum}"))
+        before = [parameter.detach().clone() for parameter in job.model.parameters()]
+        train_step(job.model, job.optimizer, next(job.train_loader.epoch(0)), lr=1.0, update=job.update)
+        steps = [(now - was).norm() for now, was in zip(job.model.parameters(), before, strict=True)]
+        moved.append(float(torch.stack(steps).norm()))
+    assert moved == pytest.approx([0.1, 0.025], rel=1e-3)
+
+
+def test_the_last_update_has_the_rate_that_the_schedule_s_quirks_give_it() -> None:
+    cosine = ("schedule={name: cosine, warmup_epochs: 0}", "optim.lr=0.2")
+    rates = []
+    for quirk in ("train.seed=1", "schedule.position=after", "schedule.final_factor=0.001"):
+        job = build(small_config(*cosine, quirk))
+        rates.append(0.2 * job.schedule(job.updates - 1))
+    assert 0 < rates[0] < 0.001
+    assert rates[1] == 0
+    assert rates[2] == pytest.approx(0.0002 + rates[0], rel=0.01)

@@ -7,6 +7,7 @@ from torch import nn
 
 from pictorch import api
 from pictorch.cli.training import show_result
+from pictorch.data.streams import generator
 from pictorch.engine.build import Job, build
 from pictorch.engine.evaluate import Evaluation, answer, evaluate
 from pictorch.engine.precision import Precision
@@ -88,3 +89,38 @@ def test_the_views_of_a_run_are_those_of_its_result_and_named_there(
     assert (evaluation.error, evaluation.loss) == (result.test_error, pytest.approx(result.row["test_loss"], rel=1e-6))
     show_result(result)
     assert "355 images, views mirror_shift)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", ["resnet_preact_20", "vit_ti_4"])
+def test_in_training_mode_an_answer_depends_on_the_images_beside_it(job: Job, name: str) -> None:
+    torch.manual_seed(0)
+    options = {"dropout": 0.1} if name == "vit_ti_4" else {}
+    model = create(name, in_channels=1, image_size=8, **options)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    first, again = (evaluated(job, model, mode="train") for _ in range(2))
+    assert torch.equal(first.losses, again.losses)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not torch.allclose(first.losses, evaluated(job, model).losses)
+    torch.manual_seed(generator("test").initial_seed())
+    with torch.no_grad():
+        model.train()
+        logits = torch.cat([model(batch.images) for batch in job.test_loader.epoch(0)])
+    losses = nn.functional.cross_entropy(logits, job.test_loader.labels, reduction="none")
+    torch.testing.assert_close(first.losses, losses, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_is_tested_in_training_mode_and_validated_as_ever() -> None:
+    overrides = ("train.epochs=1", "data.val_fraction=0.2", "evaluation={test_mode: train, batch_size: 100}")
+    result = api.train(small_config(*overrides), out="run")
+    plain = api.train(small_config(*overrides[:2]), out="plain")
+    assert result.row["val_top1"] == plain.row["val_top1"]
+    assert result.row["test_loss"] != plain.row["test_loss"]
+    assert api.evaluate("run", device="cpu").error == result.test_error
+
+
+def test_the_mean_over_batches_counts_a_small_last_one_as_much() -> None:
+    labels = torch.zeros(10, dtype=torch.int64)
+    ranked = torch.tensor([[0], [0], [0], [1], [0], [1], [0], [0], [1], [1]])
+    evaluation = Evaluation(labels, ranked, torch.ones(10, 1), torch.zeros(10), ("a", "b"), "x")
+    assert evaluation.top(1) == 60
+    assert evaluation.top1_of_batches(4) == pytest.approx(100 * (3 / 4 + 3 / 4 + 0) / 3)

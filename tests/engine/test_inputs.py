@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PressCtrlC, same, state_of
+from conftest import PressCtrlC, same, small_config, state_of
 from PIL import Image
 
 from pictorch import api, data
@@ -173,3 +173,40 @@ def test_a_known_set_that_is_not_to_be_resident_is_streamed_to_the_same_bits() -
     for loaders in ((resident.train_loader, streamed.train_loader), (resident.test_loader, streamed.test_loader)):
         for first, second in zip(*(loader.epoch(1) for loader in loaders), strict=True):
             assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_split_may_be_drawn_anew_by_each_run() -> None:
+    anew = ("data.val_fraction=0.2", "data.split_seed=run")
+    jobs = [build(small_config(*anew, f"train.seed={seed}")) for seed in (3, 3, 4)]
+    first, again, other = (job.val_loader.labels for job in jobs if job.val_loader)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    fixed = build(small_config("data.val_fraction=0.2", "data.split_seed=4", "train.seed=3")).val_loader
+    assert fixed
+    assert torch.equal(fixed.labels, other)
+
+
+def test_test_images_may_be_cropped_and_mirrored_as_training_images() -> None:
+    """What document 1's program did to FashionMNIST: 32x32 of 28x28 padded by 4; here 10x10 of 8x8 padded by 2."""
+    overrides = ("evaluation.crop={padding: 2, size: 10}", "evaluation.flip=true", "data.val_fraction=0.1")
+    job, plain = build(small_config(*overrides)), build(small_config("data.val_fraction=0.1"))
+    (images, again) = (torch.cat([batch.images for batch in job.test_loader.epoch(0)]) for _ in range(2))
+    assert torch.equal(images, again)
+    originals = torch.cat([batch.images for batch in plain.test_loader.epoch(0)])
+    black = -job.dataset.spec.mean[0] / job.dataset.spec.std[0]
+    padded = torch.nn.functional.pad(originals, [2] * 4, value=black)
+    places = [padded[:, :, y : y + 10, x : x + 10] for y in range(3) for x in range(3)]
+    matches = torch.stack([(images - p).abs().amax((1, 2, 3)) < 1e-5 for q in places for p in (q, q.flip(3))])
+    assert matches.any(0).all()
+    counts = matches.sum(1)
+    assert (counts > 0).all()
+    assert not torch.equal(
+        job.test_loader.pipeline.draw(0, torch.arange(9), size_of_set=9, batch_size=9).offsets,
+        job.train_loader.pipeline.draw(0, torch.arange(9), size_of_set=9, batch_size=9).offsets,
+    )
+    assert job.val_loader
+    assert plain.val_loader
+    for ours, theirs in zip(job.val_loader.epoch(0), plain.val_loader.epoch(0), strict=True):
+        assert torch.equal(ours.images, theirs.images)
+    result = api.train(small_config(*overrides, "train.epochs=1"), out="run")
+    assert api.evaluate("run", device="cpu").error == result.test_error

@@ -171,6 +171,15 @@ def test_a_validation_part_chooses_and_the_test_set_is_seen_once() -> None:
     assert api.evaluate(run.path).error == result.test_error
 
 
+def test_the_best_epoch_may_be_chosen_by_the_mean_over_batches() -> None:
+    overrides = ("data.val_fraction=0.2", "train.select=best-val", "evaluation.batch_size=99", "train.epochs=2")
+    result = api.train(small_config(*overrides, "train.select_mean=batches"), out="run")
+    rows = runs.read_metrics(runs.open("run"))
+    by_images = 100 - rows[result.row["best_epoch"] - 1]["val_error"]
+    assert result.row["best_val_top1"] != by_images
+    assert result.row["best_val_top1"] == pytest.approx(by_images, abs=5)
+
+
 def test_the_validation_figure_is_that_of_the_weights_that_are_tested() -> None:
     result = api.train(small_config("data.val_fraction=0.2"), out=Path("run"))
     rows = runs.read_metrics(runs.open(result.run_dir))

@@ -124,6 +124,12 @@ def test_threads_share_one_copy_of_the_images() -> None:
     assert list(Path.cwd().iterdir()) == []  # nothing was trained: no directory is left
 
 
+def test_threads_with_splits_of_their_own_have_images_of_their_own() -> None:
+    config = of("train.replicas=2", "data.val_fraction=0.2", "data.split_seed=run", "train.epochs=1")
+    for outcome in in_threads(config):
+        same_as_alone(outcome.replica.run.path, outcome.replica.config)
+
+
 def test_learning_rates_and_one_that_diverges() -> None:
     with pytest.raises(replicas.Failed) as caught:
         api.train_replicas(of("train.replica_lrs=[0.1, 1.0e+30]"), recipe="small")

@@ -44,6 +44,20 @@ def test_a_vits_tokens_norms_and_biases_are_not_decayed() -> None:
     assert rest == {name for name, ndim in shapes.items() if ndim == 2 or ndim == 4}
 
 
+def test_names_may_say_what_is_decayed_of_the_weights() -> None:
+    """Document 2's newest program: only names with conv.weight in them, 2,992 parameters of ResNet-preact-20's."""
+    with torch.device("meta"):
+        model = models.create("resnet_preact_20", shortcut="B")
+    options = {"weight_decay": 0.1, "decay_norm_and_bias": False}
+    groups = parameter_groups(model, **options, decay_only=["*conv.weight", "*.shortcut.weight"])  # type: ignore[arg-type]
+    (decayed,) = (group["params"] for group in groups if group["weight_decay"])
+    assert sum(p.numel() for p in decayed) == 2992
+    assert names_of(model, decayed) == {"stem.conv.weight", "stages.1.0.shortcut.weight", "stages.2.0.shortcut.weight"}
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    with pytest.raises(UserError, match=r"no parameter has a name like 'cov\.weight'; the nearest are"):
+        parameter_groups(model, **options, decay_only=["cov.weight"])  # type: ignore[arg-type]
+
+
 def test_what_a_parameter_is_does_not_hang_on_its_name() -> None:
     class Odd(nn.Module):
         """A layer whose weight is called bias, beside a table, attention, and a shared layer."""

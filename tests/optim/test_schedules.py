@@ -362,3 +362,16 @@ def test_a_factor_takes_microseconds() -> None:
         for step in range(20_000_000, 20_001_000):
             factor(step)
         assert time.perf_counter() - started < 0.1
+
+
+def test_late_boundaries_take_effect_one_update_later() -> None:
+    """The newest program of document 2: at a milestone still the old rate, at a restart the lowest of the cycle."""
+    drop = schedules.create("multistep", epochs=3, steps_per_epoch=10, milestones_epochs=[1, 2], late=True)
+    assert [drop(step) for step in (9, 10, 11, 20, 21)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    cycles = schedules.create("sgdr", epochs=70, steps_per_epoch=39, cycle_factor=2.0, final_factor=0.1, late=True)
+    assert cycles(0) == 1
+    for restart in (10, 30):
+        assert cycles(restart * 39) == pytest.approx(0.1)
+        assert 0.99 < cycles(restart * 39 + 1) < 1
+    uneven = schedules.create("multistep", epochs=3, steps_per_epoch=3, milestones_epochs=[1 / 3, 2 / 3], late=True)
+    assert [uneven(step) for step in (1, 2, 3)] == pytest.approx([1, 0.1, 0.01])
