@@ -296,7 +296,8 @@ def leave_late(path: Path, flags: argparse.Namespace, trained: Sequence[RunDir])
     Raises UserError where there is none, with the command that makes them and what there is.
     """
     if finished := [run for run in trained if run.result.exists()]:
-        leave_files(finished[-1], flags=flags)
+        whole_last = sorted(finished, key=lambda run: bool(runs.read_result(run)["complete"]))
+        leave_files(whole_last[-1], flags=flags)
         return
     how = f"`{command_line('train.py', flags)}` makes them"
     if trained:

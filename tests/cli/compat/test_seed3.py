@@ -12,6 +12,8 @@ from pictorch import api, create_model, runs
 from pictorch.cli.compat import command, seed3
 from pictorch.config import Config, UserError
 from pictorch.engine.build import create_schedule
+from pictorch.experiments import published
+from pictorch.runs import RunDir
 
 TRAIN = ("train.py", "--model", "resnet50", "--dataset", "cifar10")
 TEST = ("test.py", "--model", "resnet50", "--dataset", "cifar10")
@@ -56,10 +58,10 @@ def test_it_is_the_programs_recipe() -> None:
         "flip": True,
         "rotate": {},
     }
-    published = config_of("--as_published")
-    assert (published.data.mean, published.data.std) == ((0.4914, 0.4822, 0.4465), (0.2467, 0.2432, 0.2612))
-    published = config_of("--as_published", "--dataset", "cifar100")
-    assert (published.data.mean, published.data.std) == ((0.5070, 0.4865, 0.4409), (0.2669, 0.2560, 0.2756))
+    as_published = config_of("--as_published")
+    assert (as_published.data.mean, as_published.data.std) == ((0.4914, 0.4822, 0.4465), (0.2467, 0.2432, 0.2612))
+    as_published = config_of("--as_published", "--dataset", "cifar100")
+    assert (as_published.data.mean, as_published.data.std) == ((0.5070, 0.4865, 0.4409), (0.2669, 0.2560, 0.2756))
 
 
 @pytest.mark.parametrize("epochs", [1, 5, 10, 69, 70, 100, 129, 130, 200, 249, 300])
@@ -92,8 +94,17 @@ def test_every_network_of_the_program_and_of_the_tables(model: str, dataset: str
     assert config.data.name == dataset
     assert config.model.name.replace("_", "").startswith(model.replace("_", ""))
     assert "as_published" not in config.model.options
-    published = config_of("--model", model, "--dataset", dataset, "--as_published")
-    assert published.as_published == "seed3"
+    as_published = config_of("--model", model, "--dataset", dataset, "--as_published")
+    assert as_published.as_published == "seed3"
+
+
+def test_every_table_row_has_its_command() -> None:
+    rows = {(row.recipe, row.overrides) for row in published.rows() if row.document == "seed3"}
+    words = [
+        ("train.py", "--model", m, "--dataset", d, "--as_published") for m in seed3.NETWORKS for d in seed3.FOLDERS
+    ]
+    assert len(rows) == 38
+    assert rows <= {(command.recipe, command.overrides) for command in map(seed3.translate, words)}
 
 
 def test_the_places_move() -> None:
@@ -178,8 +189,8 @@ def said(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_train_then_test(capsys: pytest.CaptureFixture[str]) -> None:
     """One run through both commands, a second one beside it, and weights without their run."""
     names = ("--model", "mobilenetv1", "--dataset", "cifar10")
-    train = ("train.py", *names, "--num_epochs", "2", "--batch_size", "60")
-    out = said(*train, capsys=capsys)
+    train = ("train.py", *names, "--batch_size", "60")
+    out = said(*train, "--num_epochs", "2", capsys=capsys)
     assert "Test it: python test.py --model mobilenetv1 --dataset cifar10\n" in out
     run, best, latest = runs.open("runs/cifar10/mobilenetv1"), *weight_files("mobilenetv1")
     saved = torch.load(run.best_checkpoint, weights_only=True)["model"]
@@ -198,16 +209,17 @@ def test_train_then_test(capsys: pytest.CaptureFixture[str]) -> None:
     assert "40 test images of cifar10" in out
     assert out.endswith(accuracies)
 
-    out = said("test.py", *names, "--as_published", capsys=capsys)
-    assert "tested in training mode, as that program tests" in out
-    assert not out.endswith(accuracies)
+    assert "tested in training mode, as that program tests" in said("test.py", *names, "--as_published", capsys=capsys)
 
     first = best.read_bytes()
-    out = said(*train, "--num_epochs", "1", capsys=capsys)
+    out = said(*train, "--num_epochs", "1", "--as_published", capsys=capsys)
     assert out.startswith(
         "runs/cifar10/mobilenetv1 holds another run: this run goes to runs/cifar10/mobilenetv1/run-02"
     )
-    assert "the weights of runs/cifar10/mobilenetv1/run-02, epoch" in said("test.py", *names, capsys=capsys)
+    row = runs.read_result(RunDir(run.path / "run-02"))
+    out = said("test.py", *names, capsys=capsys)
+    assert "the weights of runs/cifar10/mobilenetv1/run-02, epoch 1 of 1, seed 1; tested in training mode" in out
+    assert f"Top-1 Accuracy: {row['test_top1'] / 100:.4f}, Top-5" in out
 
     shutil.rmtree("checkpoints")  # as where `pictorch train --resume` finished a run
     assert "weights of runs/cifar10/mobilenetv1/run-02, epoch" in said("test.py", *names, capsys=capsys)
