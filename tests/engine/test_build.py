@@ -160,7 +160,7 @@ def test_the_sum_over_parts_may_be_clipped_before_it_is_divided() -> None:
         job = build(small_config(*overrides, f"optim.clip_sum={clip_sum}"))
         before = [parameter.detach().clone() for parameter in job.model.parameters()]
         train_step(job.model, job.optimizer, next(job.train_loader.epoch(0)), lr=1.0, update=job.update)
-        steps = [(now - was).norm() for now, was in zip(job.model.parameters(), before, strict=True)]
+        steps = [(now.detach() - was).norm() for now, was in zip(job.model.parameters(), before, strict=True)]
         moved.append(float(torch.stack(steps).norm()))
     assert moved == pytest.approx([0.1, 0.025], rel=1e-3)
 
