@@ -3,6 +3,7 @@
 Each document's own module translates its words into a `Command`. No module trains in another way than `pictorch train`.
 """
 
+import functools
 import importlib
 import itertools
 import shlex
@@ -84,14 +85,16 @@ def free_directory(outdir: Path) -> Path:
 
 def row_of(command: Command) -> Published | None:
     """Return the document's number that this very command is printed for; output directory and seed do not matter."""
-    translate = importlib.import_module(f"pictorch.cli.compat.{command.document}").translate
     ours = settled(command)
-    for row in published.rows():
-        if row.document == command.document and row.source == "document" and row.command:
-            theirs = settled(translate(program_and_words(row.command)))
-            if not differing(theirs, ours):
-                return row
-    return None
+    return next((row for row, theirs in rows_with_commands(command.document) if not differing(theirs, ours)), None)
+
+
+@functools.cache
+def rows_with_commands(document: str) -> tuple[tuple[Published, Config], ...]:
+    """Return the document's own numbers for which it prints a command, and what that means."""
+    translate = importlib.import_module(f"pictorch.cli.compat.{document}").translate
+    rows = (row for row in published.rows() if row.document == document and row.source == "document" and row.command)
+    return tuple((row, settled(translate(program_and_words(row.command)))) for row in rows)
 
 
 def program_and_words(line: str) -> tuple[str, ...]:
@@ -117,13 +120,15 @@ def compared(command: Command, row: Published | None) -> str:
     """Return every difference between the command's configuration and that of its row, a line each."""
     if row is None:
         return "no table row is made by this command"
-    name = f"table row {row.table}: {row.row} ({row.metric} {row.value}, {row.statistic})"
+    value = "" if row.value is None else f" ({row.metric} {row.value:.2f}, {row.statistic})"
+    name = f"table row {row.table}: {row.row}{value}"
     found = differing(load(command.recipe, command.overrides).config, load(row.recipe, row.overrides).config)
     lines = [f"  {key}: this command {show(ours)}, row {show(theirs)}" for key, (ours, theirs) in found.items()]
     if not lines:
         return f"{name}: this command has its settings"
-    taken = "; its settings are taken" if command.strict_row else "; --strict_row takes its settings"
-    return "\n".join([f"{name}: {len(lines)} differ{taken}", *lines])
+    taken = "its settings are taken" if command.strict_row else "--strict_row takes its settings"
+    count = f"{len(lines)} difference{'s' if len(lines) > 1 else ''}"
+    return "\n".join([f"{name}: {count}; {taken}", *lines])
 
 
 def as_row(command: Command, row: Published | None) -> Command:

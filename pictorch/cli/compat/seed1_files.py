@@ -36,7 +36,7 @@ def write(run: RunDir, *, values: Mapping[str, Any]) -> None:
     """Write the files; `values` are those of the flags."""
     config = api.load_config(run.config)
     env = runs.read_json(run.env)
-    described = describe(config, values, env)
+    described = describe(config, {**values, "outdir": str(run.path)}, env)
     rows = runs.read_metrics(run)
     runs.write_json(run.path / "config.json", described)
     if values["tensorboard"]:
