@@ -1,13 +1,51 @@
-"""The recipes of speed records: which parameter moves how, and what the programs that they follow do."""
+"""What recipes mean, beyond what loading them checks: the networks of published rows, the rates of speed records."""
+
+import json
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import pictorch
 from pictorch import data, optim
 from pictorch.api import load_config
 from pictorch.engine import build
+from pictorch.experiments import published
 from pictorch.optim.muon import orthogonalise
+
+TABLES = json.loads((Path(pictorch.__file__).parent / "models" / "seed_tables.json").read_text())
+
+
+def counted(number: published.Published) -> set[int]:
+    """Return the parameters that the network of a published number is known to have."""
+    classes, pixels = 100 if number.dataset == "cifar100" else 10, 28 if "mnist" in number.dataset else 32
+    options = [word.removeprefix("model.").split("=") for word in number.overrides if word.startswith("model.")]
+    given = {key: value == "true" for key, value in options if key in ("add_last_bn", "remove_first_relu")}
+    return {
+        row["params" if number.source == "document" else "paper_params"]
+        for row in TABLES
+        if (row["document"], row["network"]) == (number.document, number.model)
+        and (row["num_classes"], row["image_size"]) == (classes, pixels)
+        and given.items() <= row["options"].items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", ["seed1", "seed2", "seed3"])
+def test_published_numbers_are_of_networks_of_the_right_size(document: str) -> None:
+    """The seed documents' programs' for their own numbers, the papers' for theirs."""
+    built: dict[str, int] = {}
+    for number in published.rows():
+        if number.document != document:
+            continue
+        config = load_config(number.recipe, number.overrides)
+        network = f"{number.dataset} {config.model}"
+        if network not in built:
+            with torch.device("meta"):
+                model = build.create_model(config, data.find(number.dataset))  # type: ignore[arg-type]
+            built[network] = sum(parameter.numel() for parameter in model.parameters())
+        assert counted(number) == {built[network]}, number.id
 
 
 @pytest.mark.parametrize(

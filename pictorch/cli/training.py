@@ -77,7 +77,8 @@ def scaled_down(loaded: Loaded, source: str | Path | None, overrides: Sequence[s
     from pictorch.engine.quick import quick
 
     changes = quick(api.with_data_dir(loaded.config, data_dir))
-    say(f"quick: {' '.join(changes)}: a look at the run, whose figures are no result; it is marked incomplete")
+    changed = " ".join(changes) or "nothing is to be changed"
+    say(f"quick: {changed}: a look at the run, whose figures are no result; it is marked incomplete")
     return api.load_checked(source, [*overrides, *changes])
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from pictorch.config import UserError
+from pictorch.config import UserError, load, recipes
 from pictorch.experiments import published
 
 # Printed numbers do not change: another digest is a correction, which says in its commit what was misread.
@@ -113,6 +113,18 @@ def test_the_documents_commands_belong_to_their_rows() -> None:
 )
 def test_what_is_known_against_a_number_stands_beside_it(id: str, caveat: str) -> None:
     assert caveat in published.find(id).caveats
+
+
+def test_every_number_is_a_claim_about_a_configuration() -> None:
+    """Of its data and length; a document's own of the document's program, a paper's as the paper has it."""
+    for number in published.rows():
+        config = load(number.recipe, number.overrides).config
+        document = number.document if number.source == "document" else None
+        assert (config.data.name, config.train.epochs, config.as_published) == (number.dataset, number.epochs, document)
+        folder = number.recipe.split("/")[0]
+        assert (folder == number.document) == (number.source == "document"), number.id
+    used = {number.recipe for number in published.rows()}
+    assert {name for name in recipes.names() if name.startswith("seed")} <= used
 
 
 def test_an_unknown_id_has_the_nearest() -> None:
