@@ -301,9 +301,9 @@ def leave_late(path: Path, flags: argparse.Namespace, trained: Sequence[RunDir])
         return
     how = f"`{command_line('train.py', flags)}` makes them"
     if trained:
-        how = f"the run in {trained[-1].path} is not finished: `{trained[-1].resume_command()}` goes on with it"
+        how = f"the run in {trained[-1].path} is not finished: continue it with `{trained[-1].resume_command()}`"
     there = ", ".join(str(file) for file in sorted(path.parent.parent.glob("*/*_best.pth")))
-    raise UserError(f"{path}: there are no such weights: {how}; there {f'are {there}' if there else 'is nothing yet'}")
+    raise UserError(f"{path}: there are no such weights: {how}" + (f"; there are {there}" if there else ""))
 
 
 def origin(state: Mapping[str, "Tensor"], trained: Sequence[RunDir]) -> RunDir | None:

@@ -155,7 +155,7 @@ def test_a_place_for_weights_that_is_none_is_told_before_training() -> None:
 def test_missing_weights_say_which_command_makes_them() -> None:
     said = refused(*TEST, "--ckpt_dir", "my weights")
     assert said.startswith("my weights/cifar10/resnet50_best.pth: there are no such weights: `python train.py --model")
-    assert "resnet50 --dataset cifar10 --ckpt_dir 'my weights'` makes them; there is nothing yet" in said
+    assert said.endswith("resnet50 --dataset cifar10 --ckpt_dir 'my weights'` makes them")
     for name in ("cifar100/vgg16_best.pth", "cifar10/vgg11_best.pth", "cifar10/vgg11_latest.pth"):
         path = Path("checkpoints", name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +231,8 @@ def test_train_then_test(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def weight_files(model: str) -> tuple[Path, Path]:
-    return tuple(Path(f"checkpoints/cifar10/{model}_{which}.pth") for which in ("best", "latest"))  # type: ignore[return-value]
+    folder = Path("checkpoints/cifar10")
+    return folder / f"{model}_best.pth", folder / f"{model}_latest.pth"
 
 
 def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -272,5 +273,5 @@ def test_a_run_that_was_stopped_says_how_to_go_on() -> None:
     runs.create(Path("runs/cifar10/resnet50"), {}, {})
     message = refused(*TEST)
     assert (
-        "the run in runs/cifar10/resnet50 is not finished: `pictorch train --resume runs/cifar10/resnet50`" in message
+        "the run in runs/cifar10/resnet50 is not finished: continue it with `pictorch train --resume runs/" in message
     )
