@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from pictorch.cli.claims import network
 from pictorch.experiments import claims, ledger, published
 from pictorch.reports import figures, results
 
@@ -14,8 +15,8 @@ LEDGER = PAGE.parent.parent / "ledger"
 def made() -> tuple[str, dict[str, bytes]]:
     """Return the page, and its figures by file name."""
     ours = ledger.read(LEDGER)
-    rows = [claims.as_row(claim) for claim in claims.match(published.rows(), ours)]
-    others = [claims.other_row(other) for other in claims.others(published.rows(), ours)]
+    rows = [claims.as_row(claim) for claim in claims.match(published.rows(), ours, network)]
+    others = [claims.other_row(other) for other in claims.others(published.rows(), ours, network)]
     runs = [asdict(run) | {"protocol": run.protocol} for run in ours]
     drawn = figures.figures(rows, ledger.read_curves(LEDGER))
     page = results.page(rows, runs, others, {file: text for file, (text, _) in drawn.items()})

@@ -1,9 +1,10 @@
 """`pictorch claims`: the published numbers beside our runs, and `pictorch claims add`: a run into the ledger."""
 
+import inspect
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def add(places: Sequence[str], directory: Path, *, changed_code: bool) -> None:
     """Add runs to the ledger, and say what each is."""
     if not places:
         raise UserError("claims add: no run directory is given; write `pictorch claims add RUN_DIR`")
-    for run in ledger_of_runs.add(places, directory, changed_code=changed_code):
+    for run in ledger_of_runs.add(places, directory, network, changed_code=changed_code):
         say(f"{run.run}  {run.recipe}, seed {run.seed}: {run.test_error:.2f}% test error, {run.protocol}")
     say(f"added to {directory / ledger_of_runs.RUNS}; `pictorch claims` shows what they say")
 
@@ -47,13 +48,23 @@ def show(pattern: str, directory: Path, *, as_json: bool) -> None:
     if not rows:
         raise UserError(f"no published number matches {pattern!r}{hint(pattern)}")
     ours = ledger_of_runs.read(directory)
-    found = [as_row(claim) for claim in match(rows, ours) if claim.published.value is not None or claim.groups]
-    rest = [] if pattern else others(rows, ours)
+    found = [as_row(claim) for claim in match(rows, ours, network) if claim.published.value is not None or claim.groups]
+    rest = [] if pattern else others(rows, ours, network)
     if as_json:
         say(json.dumps({"claims": found, "other_runs": [other_row(other) for other in rest]}, indent=1))
         return
     lines = [line for row, above in zip(found, [None, *found], strict=False) for line in block(row, above)]
     say("\n".join([*lines, *other_runs(rest), "", summary(found)]))
+
+
+def network(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the family that a network is of, and its options that are not the family's defaults."""
+    from pictorch import models
+
+    family, written = models.resolve(name, options)
+    known = models.families().get(family)
+    defaults = inspect.signature(known.create).parameters if known else {}
+    return family, {k: v for k, v in written.items() if k not in defaults or v != defaults[k].default}
 
 
 def hint(pattern: str) -> str:

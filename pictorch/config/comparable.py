@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,20 +12,31 @@ from pictorch.config.schema import EXECUTION_KEYS, Config, flatten, to_dict
 # What only changes other keys while the configuration is loaded; those are counted themselves.
 LOADING_KEYS = frozenset({"as_published", "schedule.scale"})
 ON = "on"
+# (name, options) of a network as written -> its family, and the options that are not the family's defaults.
+Network = Callable[[str, Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
 
 
-def decisive_settings(config: Config) -> dict[str, Any]:
+def decisive_settings(config: Config, network: Network) -> dict[str, Any]:
     """Return {dotted key: plain value} of what decides the result, in the order of the keys.
 
     Left out are EXECUTION_KEYS, and what has its default, so that a key that is added later changes nothing for older
-    runs; but names stand there always, and a block that is off by default is "on".
+    runs; but names stand there always, and a block that is off by default is "on". A network is what `network` says,
+    so that a named variant and its family with the same options are the same.
     """
     flat = flatten(to_dict(config))
-    defaults = set(at_default(config))
-    counted = {key: value for key, value in flat.items() if key not in EXECUTION_KEYS | LOADING_KEYS | defaults}
+    family, options = network(config.model.name, config.model.options)
+    written = {"model.name": family, **{f"model.{key}": plain(value) for key, value in options.items()}}
+    left_out = {*EXECUTION_KEYS, *LOADING_KEYS, *at_default(config)}
+    left_out.update(key for key in flat if key.startswith("model.") and key != "model.init_from")
+    counted = {key: value for key, value in flat.items() if key not in left_out} | written
     if config.train.select == "last" and config.train.patience_epochs is None:
         counted.pop("train.eval_every_epochs", None)  # nobody looks at these evaluations
     return dict(sorted({**counted, **dict.fromkeys(optional_blocks(config), ON)}.items()))
+
+
+def plain(value: object) -> Any:
+    """Return an option as YAML and JSON have it: a list for a tuple."""
+    return json.loads(json.dumps(value))
 
 
 def comparable_hash(settings: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Literal
 
 from pictorch.config import load
-from pictorch.config.comparable import comparable_hash, decisive_settings
+from pictorch.config.comparable import Network, comparable_hash, decisive_settings
 from pictorch.experiments import stats
 from pictorch.experiments.ledger import Run
 from pictorch.experiments.published import Published
@@ -54,24 +54,24 @@ class Other:
     reason: str
 
 
-def match(published: Sequence[Published], ours: Sequence[Run]) -> list[Claim]:
+def match(published: Sequence[Published], ours: Sequence[Run], network: Network) -> list[Claim]:
     """Return each published number with the runs that count for it."""
-    return [Claim(row, tuple(groups(row, ours))) for row in published]
+    return [Claim(row, tuple(groups(row, ours, network))) for row in published]
 
 
-def others(published: Sequence[Published], ours: Sequence[Run]) -> list[Other]:
+def others(published: Sequence[Published], ours: Sequence[Run], network: Network) -> list[Other]:
     """Return the runs that count for no published number, and why."""
     if not ours:
         return []
-    wanted = [(row.id, settings) for row in published for settings in configurations(row).values()]
+    wanted = [(row.id, settings) for row in published for settings in configurations(row, network).values()]
     known = {comparable_hash(settings) for _, settings in wanted}
     reasons = [why_not(run, ours) if run.comparable in known else nearest(run, wanted) for run in ours]
     return [Other(run, reason) for run, reason in zip(ours, reasons, strict=True) if reason]
 
 
-def groups(row: Published, ours: Sequence[Run]) -> Iterator[Group]:
+def groups(row: Published, ours: Sequence[Run], network: Network) -> Iterator[Group]:
     """Yield the runs of each of a published number's configurations, where there are any."""
-    for label, settings in configurations(row).items() if ours else ():
+    for label, settings in configurations(row, network).items() if ours else ():
         if found := counting(ours, comparable_hash(settings)):
             yield Group(label, tuple(found), judge(row, found))
 
@@ -85,20 +85,21 @@ def counting(ours: Sequence[Run], comparable: str) -> list[Run]:
     return list(first.values())
 
 
-def configurations(row: Published) -> dict[Label, Settings]:
+def configurations(row: Published, network: Network) -> dict[Label, Settings]:
     """Return the decisive settings that a number is held against: as its program had them, and as the paper has them.
 
     There are one and the same where no `as_published` is among its overrides, or where it changes nothing.
     """
-    published = settings_of(row.recipe, row.overrides)
-    paper = settings_of(row.recipe, tuple(word for word in row.overrides if not word.startswith("as_published=")))
+    published = settings_of(row.recipe, row.overrides, network)
+    without = tuple(word for word in row.overrides if not word.startswith("as_published="))
+    paper = settings_of(row.recipe, without, network)
     return {"ours": published} if published == paper else {"as published": published, "as the paper": paper}
 
 
 @cache
-def settings_of(recipe: str, overrides: tuple[str, ...]) -> Settings:
+def settings_of(recipe: str, overrides: tuple[str, ...], network: Network) -> Settings:
     """Return the decisive settings of a recipe with overrides."""
-    return decisive_settings(load(recipe, overrides).config)
+    return decisive_settings(load(recipe, overrides).config, network)
 
 
 def judge(row: Published, ours: Sequence[Run]) -> stats.Verdict | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pictorch import runs
 from pictorch.config import Config, UserError, config_hash, load
-from pictorch.config.comparable import comparable_hash, decisive_settings
+from pictorch.config.comparable import Network, comparable_hash, decisive_settings
 from pictorch.runs import RunDir, RunError
 
 RUNS, CURVES = "runs.csv", "curves.csv"
@@ -124,7 +124,7 @@ def read_curves(ledger: Path) -> dict[str, list[dict[str, float]]]:
     return curves
 
 
-def add(places: Sequence[str], ledger: Path, *, changed_code: bool = False) -> list[Run]:
+def add(places: Sequence[str], ledger: Path, network: Network, *, changed_code: bool = False) -> list[Run]:
     """Append finished runs and their learning curves to the ledger; all of them, or none. Return their rows.
 
     Raises UserError for a run that is there already, is not complete, whose files do not agree, or, unless
@@ -135,7 +135,7 @@ def add(places: Sequence[str], ledger: Path, *, changed_code: bool = False) -> l
     curves: list[dict[str, Any]] = []
     for place in places:
         directory = runs.open(place)
-        run = examine(directory, changed_code=changed_code)
+        run = examine(directory, network, changed_code=changed_code)
         if run.run in known:
             raise UserError(f"{directory.path}: this run is in {ledger / RUNS} already, as {run.run}")
         known.add(run.run)
@@ -162,7 +162,7 @@ def append(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -
             table.writerows(rows)
 
 
-def examine(directory: RunDir, *, changed_code: bool) -> Run:
+def examine(directory: RunDir, network: Network, *, changed_code: bool) -> Run:
     """Return the ledger's row of a finished run. Raises RunError where it is no result, as `add` says."""
     result, config = runs.read_result(directory), load(directory.config).config
     env = runs.read_json(directory.env)
@@ -174,7 +174,7 @@ def examine(directory: RunDir, *, changed_code: bool) -> Run:
             f"{directory.path}: the code of this run differed from its commit {result['commit']}, so that nobody else "
             "can run it; nothing was added (--changed-code adds it among the runs that count for nothing)"
         )
-    settings = decisive_settings(config)
+    settings = decisive_settings(config, network)
     return Run(
         run=identity(directory, result),
         recipe=result["recipe"],

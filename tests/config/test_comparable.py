@@ -2,6 +2,7 @@
 
 import pytest
 
+from pictorch.cli.claims import network
 from pictorch.config import load
 from pictorch.config.comparable import comparable_hash, decisive_settings
 from pictorch.config.schema import EXECUTION_KEYS, flatten, to_dict
@@ -10,7 +11,7 @@ RECIPE = "cifar10/resnet_preact_20"
 
 
 def settings(*overrides: str) -> dict[str, object]:
-    return decisive_settings(load(RECIPE, overrides).config)
+    return decisive_settings(load(RECIPE, overrides).config, network)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,16 @@ def test_what_decides_the_result(override: str) -> None:
 def test_evaluations_decide_where_they_choose_the_weights() -> None:
     chosen = ("train.select=best-val", "data.val_fraction=0.1")
     assert settings(*chosen) != settings(*chosen, "train.eval_every_epochs=5")
+
+
+def test_a_network_is_the_same_however_it_is_written() -> None:
+    written = settings("model.depth=56", "model.add_last_bn=false", "model.layout=cifar")
+    assert written == settings("model.depth=56")
+    alone = ("model.name=resnet_preact_56", "model.shortcut=B", "model.block_type=null", "model.base_channels=null")
+    found = decisive_settings(load("digits/resnet_preact_8", alone).config, network)
+    assert found["model.name"] == "resnet_preact"
+    assert found["model.depth"] == 56
+    assert settings("model.add_last_bn=true")["model.add_last_bn"] is True
 
 
 def test_only_what_is_not_by_default_is_written_so_that_a_later_key_changes_no_hash() -> None:

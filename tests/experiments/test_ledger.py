@@ -10,6 +10,7 @@ import pytest
 from conftest import rewrite, small_config
 
 from pictorch import api, runs
+from pictorch.cli.claims import network
 from pictorch.config.comparable import comparable_hash
 from pictorch.experiments import ledger
 from pictorch.runs import RunDir, RunError
@@ -17,13 +18,13 @@ from pictorch.runs import RunDir, RunError
 
 def refusal(run: RunDir, tmp_path: Path, **options: bool) -> str:
     with pytest.raises(RunError) as refused:
-        ledger.add([str(run.path)], tmp_path, **options)
+        ledger.add([str(run.path)], tmp_path, network, **options)
     assert not list(tmp_path.glob("*.csv"))
     return str(refused.value)
 
 
 def test_a_run_is_a_row_and_its_learning_curve(known_run: RunDir, known_second: RunDir, tmp_path: Path) -> None:
-    first, other = ledger.add([str(known_run.path), str(known_second.path)], tmp_path)
+    first, other = ledger.add([str(known_run.path), str(known_second.path)], tmp_path, network)
     assert ledger.read(tmp_path) == [first, other]
     result = runs.read_result(known_run)
     assert (first.seed, other.seed, first.recipe, first.epochs, first.test_images) == (1, 2, "small", 3, 355)
@@ -41,13 +42,13 @@ def test_a_run_is_a_row_and_its_learning_curve(known_run: RunDir, known_second: 
 def test_the_same_run_is_refused_a_second_time_wherever_it_lies(
     known_run: RunDir, known_second: RunDir, tmp_path: Path
 ) -> None:
-    (first,) = ledger.add([str(known_run.path)], tmp_path)
+    (first,) = ledger.add([str(known_run.path)], tmp_path, network)
     copy = shutil.copytree(known_run.path, tmp_path / "elsewhere")
     with pytest.raises(ledger.UserError, match=f"elsewhere: this run is in .*runs.csv already, as {first.run}"):
-        ledger.add([str(known_second.path), str(copy)], tmp_path)
+        ledger.add([str(known_second.path), str(copy)], tmp_path, network)
     assert ledger.read(tmp_path) == [first], "all are added, or none"
     with pytest.raises(ledger.UserError, match="already"):
-        ledger.add([str(known_second.path), str(known_second.path)], tmp_path)
+        ledger.add([str(known_second.path), str(known_second.path)], tmp_path, network)
 
 
 def test_a_run_that_was_cut_short_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +110,7 @@ def test_code_that_no_commit_names_is_refused_and_recorded_where_it_is_wanted(
 ) -> None:
     rewrite(known_run.env, dirty="feed" * 16)
     assert "the code of this run differed from its commit 0123456789" in refusal(known_run, tmp_path)
-    (row,) = ledger.add([str(known_run.path)], tmp_path, changed_code=True)
+    (row,) = ledger.add([str(known_run.path)], tmp_path, network, changed_code=True)
     assert row.dirty == "feedfeedfeed"
 
 
@@ -137,12 +138,12 @@ def test_a_ledger_of_other_columns_is_left_alone(known_run: RunDir, tmp_path: Pa
     file = tmp_path / ledger.RUNS
     file.write_text("run,seed\n")
     with pytest.raises(ledger.UserError, match=r"runs.csv: expected the columns run,recipe,"):
-        ledger.add([str(known_run.path)], tmp_path)
+        ledger.add([str(known_run.path)], tmp_path, network)
     assert file.read_text() == "run,seed\n"
 
 
 def test_a_broken_row_is_named(known_run: RunDir, tmp_path: Path) -> None:
-    ledger.add([str(known_run.path)], tmp_path)
+    ledger.add([str(known_run.path)], tmp_path, network)
     file = tmp_path / ledger.RUNS
     table = list(csv.reader(file.read_text().splitlines()))
     table[1][ledger.COLUMNS.index("seed")] = "one"
