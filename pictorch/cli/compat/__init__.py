@@ -55,6 +55,5 @@ def document_of_train(argv: Sequence[str]) -> str | None:
     flags = {word.partition("=")[0] for word in argv}
     if flags <= {"-h", "--help"}:
         return None
-    if flags & {"--config", "--resume", "--local_rank"} or not argv[0].startswith("-"):
-        return "seed2"
-    return "seed3"
+    shortened = any(name.startswith(flag) for flag in flags if len(flag) > 3 for name in ("--config", "--resume"))
+    return "seed2" if shortened or "--local_rank" in flags or not argv[0].startswith("-") else "seed3"

@@ -136,12 +136,10 @@ def usage() -> str:
     """Return all flags, with their kind, default, choices and whom they belong to."""
     lines = ["usage: python main.py --arch ARCH --outdir DIR [--FLAG VALUE ...]     (seed document 1)", ""]
     for flag in FLAGS.values():
-        value = (
-            "" if flag.kind == "switch" else " {" + ",".join(flag.choices) + "}" if flag.choices else f" {flag.kind}"
-        )
-        default = "" if flag.kind == "switch" or flag.default is None else f" (default: {flag.default})"
-        whose = f"  [{flag.of[0]} {', '.join(map(str, flag.of[1]))}]" if flag.of and flag.of[1] != (True,) else ""
-        lines.append(f"  {flag.written}{value}{default}{whose}")
+        kind = ", ".join(flag.choices) or flag.kind
+        default = "" if flag.kind == "switch" or flag.default is None else f", default {flag.default}"
+        whose = f"; for --{flag.of[0]} {', '.join(map(str, flag.of[1]))}" if flag.of else ""
+        lines.append(f"  {flag.written:34}{kind}{default}{whose}")
     return "\n".join(lines)
 
 
@@ -336,10 +334,11 @@ def of_schedule(values: Values) -> Values:
 
 def of_training(values: Values) -> Values:
     keys = {"train.epochs": values["epochs"], "train.batch_size": values["batch_size"], "train.seed": values["seed"]}
-    ghost = values["ghost_batch_size"] or values["batch_size"]
-    if ghost < 1 or values["batch_size"] % ghost:
-        raise UserError(f"main.py: --ghost_batch_size: expected a divisor of {values['batch_size']}, got {ghost}")
-    keys["train.ghost_batches"] = values["batch_size"] // ghost
+    keys["train.ghost_batches"] = 1
+    if (ghost := values["ghost_batch_size"]) is not None:
+        if ghost < 1 or values["batch_size"] % ghost:
+            raise UserError(f"main.py: --ghost_batch_size: expected a divisor of {values['batch_size']}, got {ghost}")
+        keys["train.ghost_batches"] = values["batch_size"] // ghost
     if values["gpu"] == "-1" or values["device"]:
         keys["train.device"] = values["device"] or "cpu"
     if values["fp16"] or values["use_amp"]:
@@ -357,20 +356,19 @@ def network(values: Values) -> Values:
     mine = [name for name, flag in FLAGS.items() if flag.of and flag.of[0] == "arch" and arch in flag.of[1]]
     options = {OPTIONS.get(name, name): values[name] for name in mine}
     if arch == "vgg":
-        options["base_channels"] = first_width(options.pop("n_channels"))
+        options["base_channels"] = first_width(options.pop("n_channels"), stages=len(values["n_layers"]))
         options["head"] = "linear"
     return options
 
 
-def first_width(widths: list[Any]) -> Any:
+def first_width(widths: list[Any], *, stages: int) -> Any:
     """Return the width of VGG's first stage. Raises UserError for widths that ours cannot have."""
-    first = widths[0] if widths else 0
-    if type(first) is not int or widths != [first * min(8, 2**i) for i in range(len(widths))]:
+    if not widths or widths != [widths[0] * min(8, 2**stage) for stage in range(stages)]:
         raise UserError(
-            f"main.py: --n_channels: expected widths that double up to eight times the first, such as "
-            f"[64, 128, 256, 512, 512], got {widths}"
+            f"main.py: --n_channels: expected a width for each of the {stages} stages of --n_layers, doubled from one "
+            f"to the next up to eight times the first, such as [64, 128, 256, 512, 512]; got {widths}"
         )
-    return first
+    return widths[0]
 
 
 def nearest_recipe(decided: Values, values: Values) -> tuple[str, tuple[str, ...]]:

@@ -7,12 +7,14 @@ keeps its best validation epoch. Parameters have our networks' names. There is n
 import datetime
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from pictorch import api, runs
-from pictorch.cli.compat.seed1_flags import FLAGS
+from pictorch.cli.compat.seed1_flags import FLAGS, Flag
+from pictorch.cli.text import say
 from pictorch.config import Config
 from pictorch.engine import checkpoint
 from pictorch.engine.build import build, create_optimizer
@@ -39,12 +41,15 @@ def write(run: RunDir, *, values: Mapping[str, Any]) -> None:
     described = describe(config, {**values, "outdir": str(run.path)}, env)
     rows = runs.read_metrics(run)
     runs.write_json(run.path / "config.json", described)
+    runs.write(run.path / "model_state.pth", state(run.last_checkpoint, run, config, described, rows))
+    best = "no model_best_state.pth: the test set chooses no weights here"
+    if run.best_checkpoint.exists():
+        runs.write(run.path / "model_best_state.pth", state(run.best_checkpoint, run, config, described, rows))
+        best = "model_best_state.pth"
     if values["tensorboard"]:
         before = untrained_error(config) if values["test_first"] else None
         runs.write_json(run.path / "all_scalars.json", scalars(rows, env, before))
-    runs.write(run.path / "model_state.pth", state(run.last_checkpoint, run, config, described, rows))
-    if run.best_checkpoint.exists():
-        runs.write(run.path / "model_best_state.pth", state(run.best_checkpoint, run, config, described, rows))
+    say(f"\nThere are also config.json, model_state.pth{', all_scalars.json' * values['tensorboard']}; {best}.")
 
 
 def describe(config: Config, values: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +72,7 @@ def describe(config: Config, values: Mapping[str, Any], env: Mapping[str, Any]) 
     return {**sections, "env_info": info}
 
 
-def applies(flag: Any, values: Mapping[str, Any]) -> bool:
+def applies(flag: Flag, values: Mapping[str, Any]) -> bool:
     """Return whether that program's config.json has the flag: it has a value, and what it belongs to is on."""
     return values[flag.name] is not None and (flag.of is None or values[flag.of[0]] in flag.of[1])
 
@@ -97,7 +102,7 @@ def untrained_error(config: Config) -> float:
         return evaluate_part(job, "test", Stop()).error
 
 
-def state(path: Any, run: RunDir, config: Config, described: dict[str, Any], rows: list[dict[str, Any]]) -> bytes:
+def state(path: Path, run: RunDir, config: Config, described: dict[str, Any], rows: list[dict[str, Any]]) -> bytes:
     """Return a checkpoint of ours as that program's: torch.load(weights_only=True) reads it.
 
     On a GPU its names begin with `module.`, as there. The best accuracy is that of the test set, as there; here it

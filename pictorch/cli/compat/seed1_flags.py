@@ -255,13 +255,13 @@ def read(flag: Flag, text: str, where: str) -> Any:
 
 
 def read_list(text: str, where: str) -> list[Any]:
-    """Return a JSON list. Raises UserError that says where in the text it is none."""
+    """Return a JSON list of numbers or truth values. Raises UserError that says where in the text it is none."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{where}: this is not a JSON list: {error.msg} at character {error.pos + 1} of {text!r}"
         ) from None
-    if not isinstance(value, list):
-        raise UserError(f"{where}: expected a JSON list, such as '[80, 120]', got {text!r}")
+    if not isinstance(value, list) or not all(isinstance(item, int | float) for item in value):
+        raise UserError(f"{where}: expected a JSON list, such as '[80, 120]' or '[true, false, false]', got {text!r}")
     return value

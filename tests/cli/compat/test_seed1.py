@@ -212,7 +212,9 @@ def test_truth_in_any_case(text: str) -> None:
         ("--arch resnet --outdir a --use_cutout --use_dual_cutout", "only one of --use_cutout and --use_dual_cutout"),
         ("--arch resnet --outdir a --scheduler sgdr", "--T0 is missing: .*--T0 10"),
         ("--arch resnet --outdir a --ghost_batch_size 48", "--ghost_batch_size: expected a divisor of 128, got 48"),
-        ("--arch vgg --outdir a --n_channels '[64, 100]'", "--n_channels: expected widths that double .*100"),
+        ("--arch vgg --outdir a --n_channels '[64, 100]'", "--n_channels: expected a width for each of the 5 stages"),
+        ("--arch vgg --outdir a --n_layers '[2, 2]'", "--n_channels: expected a width for each of the 2 stages"),
+        ("--arch resnet --outdir a --milestones '[\"80\"]'", r"--milestones: expected a JSON list, .*\[\"80\"\]"),
         ("--config no.json --outdir a", "no.json: cannot read this file: No such file or directory"),
     ],
 )
