@@ -72,10 +72,10 @@ def test_a_reason_names_the_first_keys_and_counts_the_others(ours: list[Run]) ->
     assert first.reason.endswith("3 more")
 
 
-def of_settings(run: Run, settings: Mapping[str, object], **values: object) -> Run:
+def of_settings(one: Run, settings: Mapping[str, object], **values: object) -> Run:
     """Return a run as one of other settings."""
     described = {"settings": json.dumps(dict(settings)), "comparable": comparable_hash(settings)}
-    return replace(run, **{**described, **values})  # type: ignore[arg-type]
+    return replace(one, **{**described, **values})  # type: ignore[arg-type]
 
 
 def test_the_documents_program_and_the_papers_network_are_never_mixed(ours: list[Run]) -> None:
