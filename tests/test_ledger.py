@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from pictorch.cli.claims import network
 from pictorch.config.comparable import comparable_hash
 from pictorch.experiments import ledger
+from pictorch.runs import RunDir
 
 ROOT = Path(__file__).parent.parent
 RUNS = ledger.read(ROOT / "ledger")
@@ -48,3 +50,16 @@ def test_every_run_agrees_with_itself() -> None:
         wrong = run.test_error * run.test_images / 100
         assert wrong == pytest.approx(round(wrong), abs=1e-2), f"{run.run}: a share of the test images"
         assert run.commit, run.run
+
+
+def test_runs_reach_the_page(known_run: RunDir, known_second: RunDir, tmp_path: Path) -> None:
+    """Two real runs of no published number, on the page that the script writes from their ledger."""
+    script = runpy.run_path(str(ROOT / "docs" / "results.py"))
+    script["made"].__globals__["LEDGER"] = tmp_path
+    runs = ledger.add([str(known_run.path), str(known_second.path)], tmp_path, network)
+    page, _ = script["made"]()
+    ours, _, others = page.partition("## Our runs")[2].partition("## Other runs, not comparable")
+    for run in runs:
+        assert f"| `{run.run}` | small | {run.seed} | {run.test_error:.2f} | " in ours
+        assert f"| `{run.run}` | small | {run.seed} | {run.test_error:.2f} | {run.protocol} | nearest seed" in others
+    assert script["made"]()[0] == page

@@ -22,8 +22,13 @@ NAME = 41
 
 def claims(words: Sequence[str], *, ledger: str | None, changed_code: bool, as_json: bool) -> None:
     """Run the command: `words` are a pattern, or "add" and run directories."""
-    directory = Path(option_path("--ledger", ledger) or published.path().parent)
+    given = option_path("--ledger", ledger)
+    directory = Path(given) if given else published.path().parent
+    if not directory.is_dir():
+        raise UserError(f"--ledger: {directory}: there is no such folder")
     if words[:1] == ["add"]:
+        if not given and (directory.parent / "__init__.py").exists():
+            raise UserError("claims add: the ledger of an installed package is not yours to add to: give --ledger DIR")
         add(words[1:], directory, changed_code=changed_code)
         return
     if changed_code:

@@ -106,6 +106,7 @@ def read(ledger: Path) -> list[Run]:
 
 
 def parse(row: dict[str, str], place: str) -> Run:
+    """Return a row of runs.csv. Raises UserError naming its place for what is no value of its column."""
     try:
         return Run(**{field.name: PARSERS[field.type](row[field.name]) for field in fields(Run)})
     except (KeyError, ValueError, TypeError) as error:
@@ -148,6 +149,7 @@ def add(places: Sequence[str], ledger: Path, network: Network, *, changed_code: 
 
 
 def written(value: object) -> object:
+    """Return a value as it stands in the file: yes or no for a truth value."""
     return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
@@ -268,6 +270,7 @@ def sessions(env: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def last_session(env: dict[str, Any]) -> dict[str, Any]:
+    """Return env.json with the entries of the last session in the place of the first one's."""
     return {**env, **sessions(env)[-1]}
 
 

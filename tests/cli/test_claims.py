@@ -114,6 +114,7 @@ def test_a_run_of_another_configuration_stands_apart(command: Command, known_run
         (("add", "nowhere"), "nowhere: there is no such run directory"),
         (("seed1", "seed2"), "expected one pattern, or `add` and run directories, got seed1 seed2"),
         (("--changed-code",), "--changed-code is for `pictorch claims add`"),
+        (("--ledger", "nowhere"), "--ledger: nowhere: there is no such folder"),
         (("--ledger", ""), "--ledger: expected a path, got an empty text"),
     ],
 )
@@ -131,6 +132,13 @@ def test_runs_can_be_kept_elsewhere(command: Command, known_run: RunDir, tmp_pat
     command("add", str(known_run.path), "--ledger", str(elsewhere))
     assert "n 1" in command("--ledger", str(elsewhere))[0]
     assert "n 1" not in command()[0]
+
+
+def test_an_installed_packages_ledger_is_not_added_to(command: Command, known_run: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text("")
+    _, error, status = command("add", str(known_run.path))
+    assert (status, "give --ledger DIR" in error) == (2, True)
+    assert not (tmp_path / "ledger" / ledger.RUNS).exists()
 
 
 def test_changed_code_is_refused_and_then_recorded(command: Command, known_run: RunDir, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pictorch.experiments import ledger, published
 from pictorch.experiments.claims import as_row, configurations, match, other_row, others
 from pictorch.experiments.ledger import Run
 from pictorch.experiments.published import Published
+from pictorch.reports import figures, results
 from pictorch.runs import RunDir
 
 
@@ -151,6 +152,17 @@ def test_the_words_of_a_statistic_decide_how_uncertain_it_is(ours: list[Run]) ->
     assert width(statistic="mean", n="", spread="0.01") < single, "a published spread counts as one degree of freedom"
     (best,) = match([number(statistic="best", n="")], ours, network)
     assert best.verdict == "undecided"
+
+
+def test_a_claim_reaches_the_page_and_its_runs_the_figures(ours: list[Run], tmp_path: Path) -> None:
+    (claim,) = match([number(row="Small net")], ours, network)
+    row = as_row(claim)
+    drawn = figures.figures([row], ledger.read_curves(tmp_path))
+    assert [text for text, _ in drawn.values()] == ["Learning curves, Small net, ours, 2 seeds"]
+    page = results.page([row], [], [], {file: text for file, (text, _) in drawn.items()})
+    assert f"median {row['ours'][0]['median']:.2f} of 2, mean {row['ours'][0]['mean']:.2f}, 95% " in page
+    assert f"**{claim.verdict}**" in page
+    assert "(results/seed1-table-net-ours.svg)" in page
 
 
 def test_an_empty_cell_has_runs_and_no_verdict(ours: list[Run]) -> None:
