@@ -309,6 +309,8 @@ class Adam(Optimiser):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     betas: Betas = (0.9, 0.999)
     eps: Positive = 1e-8
+    amsgrad: bool = False
+    """Divide by the largest second moment so far (arXiv:1904.09237)"""
 
 
 class AdamW(Adam):
@@ -506,8 +508,8 @@ class Train(Block):
     """auto: CUDA where there is one"""
     threads: Threads | Literal["auto"] = "auto"
     """CPU threads; auto: torch's own choice, one for small steps ([log.md](log.md))"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the hardware multiplies it"""
+    precision: Literal["auto", "fp32", "bf16", "half"] = "auto"
+    """auto: bf16, which is autocast, where the hardware multiplies it; half: the weights have 16 bits, too"""
     compile: bool = False
     """`torch.compile`; a dry run measures what it gives"""
     cuda_graph: bool = True
@@ -615,6 +617,7 @@ LATER_KEYS: dict[str, Any] = {
     "evaluation.test_mode": "eval",
     "augment.cutmix.program": "authors",
     "optim.clip_sum": False,
+    "optim.amsgrad": False,
     "schedule.late": False,
     "train.select_mean": "images",
 }

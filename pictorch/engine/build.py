@@ -175,6 +175,8 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
     fed = inputs.create(config, device)
     spec, steps = fed.dataset.spec, len(fed.train)
     model, complexity, of_model = network(config, fed, device)
+    precise_as = precision.choose(precise or config.train.precision, device)
+    precise_as.cast(model)
     updates = min(config.train.epochs * steps, config.train.max_steps or config.train.epochs * steps)
     average, every, after, of_average = create_average(config, model, steps_per_epoch=steps, updates=updates)
     return Job(
@@ -189,7 +191,7 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
         optimizer=create_optimizer(config, model, len(spec.classes)),
         schedule=create_schedule(config, steps),
         update=Update(
-            precision=precision.choose(precise or config.train.precision, device),
+            precision=precise_as,
             loss=create_loss(config),
             auxiliary_weights=tuple(getattr(model, "auxiliary_weights", ())),
             accumulate=config.optim.accumulate,
@@ -226,7 +228,7 @@ def network(config: Config, fed: Inputs, device: torch.device) -> tuple[nn.Modul
         with naming("optim.freeze"):
             frozen = optim.freeze(model, config.optim.freeze)
         notes.append(f"frozen: {len(frozen)} of {len(list(model.parameters()))} parameters' tensors")
-    if device.type == "cpu" and not config.train.compile:
+    if device.type == "cpu" and not config.train.compile and config.train.precision != "half":
         fuse_for_training(model)
     return model, complexity, notes
 

@@ -58,7 +58,7 @@ def read(run: RunDir) -> dict[str, Any]:
     env = runs.read_json(run.env)
     expected: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "threads": (f"a whole number from 1 to {MOST_THREADS}", lambda v: type(v) is int and 1 <= v <= MOST_THREADS),
-        "precision": ("fp32 or bf16", lambda v: v in ("fp32", "bf16")),
+        "precision": ("fp32, bf16 or half", lambda v: v in ("fp32", "bf16", "half")),
         "recipe": ("a text", lambda v: isinstance(v, str)),
         "data_checksum": ("a text", lambda v: isinstance(v, str)),
         "resumed": ("a list of objects", lambda v: isinstance(v, list) and all(isinstance(entry, dict) for entry in v)),

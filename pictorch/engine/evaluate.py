@@ -134,6 +134,8 @@ def evaluate(
         with torch.inference_mode(), precision.autocast():
             if mode == "train":
                 network = as_in_training(model)
+            elif precision.name == "half":
+                network = model
             else:
                 network = fold(model, torch.bfloat16 if precision.name == "bf16" else torch.float32)
             for batch in loader.epoch(0):
@@ -180,13 +182,15 @@ def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluatio
             f"{metadata['dataset']}, which has other classes or images of another size; put that name back"
         )
     model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    precision = choose(config.train.precision, place)
+    precision.cast(model)
     mean = torch.tensor(metadata["mean_image"]) if "mean_image" in metadata else None
     return evaluate(
         model,
         inputs.create_test_loader(config, spec, dataset.test, place, mean),
         classes=tuple(metadata["classes"]),
         dataset=dataset.name,
-        precision=choose(config.train.precision, place),
+        precision=precision,
         views=config.evaluation.views,
         mode=config.evaluation.test_mode,
     )

@@ -1,4 +1,4 @@
-"""What a run computes on: device, threads, and float32 or bfloat16 autocast where the machine is faster with it."""
+"""What a run computes on: device, threads, and float32, bfloat16 autocast, or 16 bits throughout."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from pictorch.config import UserError
 
@@ -17,7 +18,7 @@ SMALL_STEP_MACS = 500_000_000
 
 @dataclass(frozen=True)
 class Precision:
-    """`name` "fp32" or "bf16", the device type it holds for, and why it was taken, in a few words."""
+    """`name` "fp32", "bf16" or "half", the device type it holds for, and why it was taken, in a few words."""
 
     name: str
     device_type: str
@@ -26,6 +27,24 @@ class Precision:
     def autocast(self) -> torch.autocast:
         """Return the context for forward passes; with fp32 it does nothing."""
         return torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.name == "bf16")
+
+    def cast(self, model: nn.Module) -> None:
+        """Keep the weights and statistics of a "half" network in 16 bits, in place; others stay as they are.
+
+        They are float16 on CUDA, bfloat16 on a CPU, whose float16 is slow or missing. Images are cast on their way in,
+        and logits to float32 on their way out, as by level O3 of NVIDIA's Apex; nothing scales the loss.
+        """
+        if self.name != "half":
+            return
+        dtype = torch.float16 if self.device_type == "cuda" else torch.bfloat16
+        model.to(dtype)
+        model.register_forward_pre_hook(lambda _, images: tuple(each.to(dtype) for each in images))
+        model.register_forward_hook(lambda _, images, logits: to_float32(logits))
+
+
+def to_float32(logits: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    """Return logits, those of auxiliary heads too, in float32."""
+    return logits.float() if isinstance(logits, Tensor) else tuple(head.float() for head in logits)
 
 
 def choose_device(requested: str) -> torch.device:

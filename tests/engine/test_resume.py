@@ -216,8 +216,8 @@ def test_a_checkpoint_with_a_nan_is_refused(where: str) -> None:
         ({"threads": "x"}, "threads: expected a whole number from 1 to 1024, got 'x'"),
         ({"threads": 0}, "threads: expected a whole number from 1 to 1024, got 0"),
         ({"threads": 10**9}, "threads: expected a whole number from 1 to 1024, got 1000000000"),
-        ({"precision": "x"}, "precision: expected fp32 or bf16, got 'x'"),
-        ({"precision": ["fp32"]}, "precision: expected fp32 or bf16, got ['fp32']"),
+        ({"precision": "x"}, "precision: expected fp32, bf16 or half, got 'x'"),
+        ({"precision": ["fp32"]}, "precision: expected fp32, bf16 or half, got ['fp32']"),
         ({"recipe": None}, "recipe: expected a text, got None"),
     ],
 )

@@ -180,6 +180,8 @@ OVERRIDES: list[tuple[str, str, dict[str, Any]]] = [
     (PREACT, "train.subdivision 32", {"optim.accumulate": 32}),
     (PREACT, "train.precision O1", {"train.precision": "bf16"}),
     (PREACT, "train.precision O2", {"train.precision": "bf16"}),
+    (PREACT, "train.precision O3", {"train.precision": "half"}),
+    (PREACT, "train.optimizer amsgrad train.base_lr 1e-3", {"optim.name": "adam", "optim.amsgrad": True}),
     (PREACT, "train.precision O1 train.use_apex False", {"train.precision": "fp32"}),
     (PREACT, "train.no_weight_decay_on_bn True", {"optim.decay_norm_and_bias": False}),
     (PREACT, "train.weight_decay 5e-4", {"optim.weight_decay": 5e-4}),
@@ -416,6 +418,12 @@ def test_what_sets_nothing_is_named_with_the_reason() -> None:
     assert "scheduler.T0 (scheduler.type is multistep)" in said
     assert "train.dataloader.pin_memory (batches are made on the device)" in said
     assert "test.batch_size (evaluate.py's; here it is `pictorch eval RUN_DIR`)" in said
+
+
+def test_amsgrad_is_adam_with_the_largest_moment() -> None:
+    config = config_of(f"{PREACT} train.optimizer amsgrad train.base_lr 1e-3")
+    model = torch.nn.Linear(2, 2)
+    assert build.create_optimizer(config, model, 2).param_groups[0]["amsgrad"] is True
 
 
 def test_milestones_count_from_the_warm_up_and_those_beyond_the_end_are_named() -> None:
