@@ -13,11 +13,13 @@ from pathlib import Path
 
 from pictorch import api, runs
 from pictorch.cli import training
+from pictorch.cli.claims import network
 from pictorch.cli.progress import create as create_progress
 from pictorch.cli.text import say
-from pictorch.config import Config, UserError, differences, load
+from pictorch.config import Config, UserError, load, to_dict
+from pictorch.config.comparable import decisive_settings
 from pictorch.config.keywords import show
-from pictorch.config.schema import EXECUTION_KEYS
+from pictorch.config.schema import EXECUTION_KEYS, flatten
 from pictorch.experiments import published
 from pictorch.experiments.published import Published
 from pictorch.runs import RunDir
@@ -109,7 +111,15 @@ def settled(command: Command) -> Config:
 
 def differing(one: Config, other: Config) -> dict[str, tuple[object, object]]:
     """Return {key: (value in one, in other)} of what makes the two other experiments than each other."""
-    return {key: values for key, values in differences(one, other).items() if key not in EXECUTION_KEYS}
+    settings = [decisive_settings(config, network) for config in (one, other)]
+    written = [flatten(to_dict(config)) for config in (one, other)]
+    found = {}
+    for key in sorted(settings[0].keys() | settings[1].keys()):
+        if settings[0].get(key) != settings[1].get(key):
+            # Of a network the settings have the family, of the rest they leave out defaults.
+            sources = settings if key.startswith("model.") else [s | w for s, w in zip(settings, written, strict=True)]
+            found[key] = (sources[0].get(key), sources[1].get(key))
+    return found
 
 
 def key_of(override: str) -> str:

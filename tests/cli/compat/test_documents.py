@@ -17,12 +17,13 @@ import pytest
 import torch
 
 from pictorch import models, runs
+from pictorch.cli import claims
 from pictorch.cli.compat import answer, seed1
 from pictorch.cli.compat.command import differing, program_and_words, row_of, run
 from pictorch.cli.training import recipe_and_overrides
 from pictorch.config import UserError, load, to_dict
 from pictorch.config.schema import flatten
-from pictorch.experiments import ledger, published
+from pictorch.experiments import published
 from pictorch.runs import RunDir
 
 CHECKOUT = Path(__file__).parents[3]
@@ -134,4 +135,4 @@ def test_a_command_runs_word_for_word(command: str, checkout: Path, tmp_path: Pa
             assert json.loads((made.path / "config.json").read_text())["env_info"]
             assert json.loads((made.path / "all_scalars.json").read_text())["Test/Accuracy"]
         with pytest.raises(UserError, match=r"it stopped after 2 steps .* nothing was added"):
-            ledger.add([str(made.path)], tmp_path)
+            claims.add([str(made.path)], tmp_path, changed_code=False)
