@@ -8,9 +8,10 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
-from pictorch.config import load
+from pictorch.config import load, recipes
 from pictorch.config.comparable import Network, comparable_hash, decisive_settings
 from pictorch.experiments import stats
 from pictorch.experiments.ledger import Run
@@ -99,7 +100,13 @@ def configurations(row: Published, network: Network) -> dict[Label, Settings]:
 @cache
 def settings_of(recipe: str, overrides: tuple[str, ...], network: Network) -> Settings:
     """Return the decisive settings of a recipe with overrides."""
-    return decisive_settings(load(recipe, overrides).config, network)
+    return decisive_settings(load(recipe_file(recipe), overrides).config, network)
+
+
+@cache
+def recipe_file(recipe: str) -> Path:
+    """Return a recipe's file; the recipes are listed once for each name, not for each of its published numbers."""
+    return recipes.find(recipe)
 
 
 def judge(row: Published, ours: Sequence[Run]) -> stats.Verdict | None:
@@ -140,7 +147,8 @@ def nearest(run: Run, wanted: Sequence[tuple[str, Settings]]) -> str:
     """Return the published number whose settings differ least, and the first keys in which they do."""
     if not wanted:
         return "nothing is published"
-    id, settings = min(wanted, key=lambda pair: len(differing(run.decisive, pair[1])))
+    on_its_images = [pair for pair in wanted if pair[1]["data.name"] == run.decisive["data.name"]]
+    id, settings = min(on_its_images or wanted, key=lambda pair: len(differing(run.decisive, pair[1])))
     found = differing(run.decisive, settings)
     shown = [f"{key} {one} instead of {other}" for key, (one, other) in list(found.items())[:SHOWN]]
     more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
