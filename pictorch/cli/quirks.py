@@ -30,9 +30,10 @@ def quirks(pattern: str, *, document: str | None, as_json: bool) -> None:
 
 
 def described(quirk: Quirk) -> dict[str, Any]:
-    """Return a quirk as plain values; `as_published` says whether that turns it on."""
+    """Return a quirk as plain values: `keys` of each document, `as_published` is whether that turns it on."""
     row = {key: getattr(quirk, key) for key in ("name", "documents", "program", "paper", "effect", "when", "source")}
-    return row | {"keys": quirk.keys, "switches": quirk.switches, "as_published": not quirk.apart, "apart": quirk.apart}
+    keys = {document: quirk.settings(document) for document in quirk.documents}
+    return row | {"keys": keys, "switches": quirk.switches, "as_published": not quirk.apart, "apart": quirk.apart}
 
 
 def show_table(found: Sequence[Quirk]) -> None:

@@ -164,7 +164,7 @@ NETWORKS = (
         {"model.shortcut": "B"},
         "residual networks of basic units with three stages",
         family(*RESIDUAL, imagenet=False, bottleneck=False),
-        f"{V1}: models/resnet.py, models/resnet_preact.py",
+        V1,
     ),
     Quirk(
         "narrow_first_stage",
@@ -175,7 +175,7 @@ NETWORKS = (
         OWN_NETWORK,
         "residual networks of bottleneck units",
         family(*RESIDUAL, bottleneck=True),
-        f"{V1} and {NEWEST}: models/*/resnet.py, resnet_preact.py",
+        f"{V1}; {NEWEST}: models/imagenet/resnet.py, resnet_preact.py",
     ),
     Quirk(
         "norm_after_stem",
@@ -230,7 +230,7 @@ NETWORKS = (
         OWN_NETWORK,
         "WRN with model.drop_rate above 0",
         option_on(family("wrn"), "drop_rate"),
-        f"{V1}: models/wrn.py; {NEWEST}: models/cifar/wrn.py",
+        f"{V1}; {NEWEST}: models/cifar/wrn.py",
     ),
     Quirk(
         "wrn_constant_norm_weights",
@@ -241,7 +241,7 @@ NETWORKS = (
         OWN_NETWORK,
         "WRN",
         family("wrn"),
-        f"{NEWEST}: models/initializer.py",
+        NEWEST,
     ),
     Quirk(
         "densenet_wide_stem",
@@ -252,7 +252,7 @@ NETWORKS = (
         OWN_NETWORK,
         "DenseNets of basic layers with three blocks",
         family("densenet", imagenet=False, bottleneck=False),
-        f"{V1}: models/densenet.py",
+        V1,
     ),
     Quirk(
         "densenet_without_last_relu",
@@ -274,7 +274,7 @@ NETWORKS = (
         OWN_NETWORK,
         "PyramidNets of bottleneck units",
         family("pyramidnet", bottleneck=True),
-        f"{V1}: models/pyramidnet.py; mended later",
+        f"{V1}; mended later",
     ),
     Quirk(
         "shake_shake_wide_stem",
@@ -287,7 +287,7 @@ NETWORKS = (
         OWN_NETWORK,
         "shake-shake",
         family("shake_shake"),
-        f"{V1}: models/shake_shake.py; mended 2020-04-18",
+        f"{V1}; mended on 2020-04-18 by 10892f7",
     ),
     Quirk(
         "shake_shake_skip_shift",
@@ -298,7 +298,7 @@ NETWORKS = (
         OWN_NETWORK,
         "shake-shake",
         family("shake_shake"),
-        f"{V1}: models/shake_shake.py; {NEWEST}: models/cifar/shake_shake.py",
+        f"{V1}; {NEWEST}",
     ),
     Quirk(
         "he_normal_head",
@@ -310,7 +310,7 @@ NETWORKS = (
         {"model.init": "fan_out_all"},
         "convolutional networks; WRN with fan_in_all",
         family(*RESIDUAL, "densenet", "pyramidnet", "resnext", "shake_shake", "vgg"),
-        f"{NEWEST}: models/initializer.py",
+        NEWEST,
         apart=EARLIER,
     ),
     Quirk(
@@ -322,7 +322,7 @@ NETWORKS = (
         {"model.init": "fan_in"},
         "ResNet",
         family("resnet"),
-        f"{THIRD}: models/resnet.py",
+        THIRD,
     ),
     Quirk(
         "vgg_wide_init",
@@ -333,7 +333,7 @@ NETWORKS = (
         OWN_NETWORK,
         "VGG",
         family("vgg"),
-        f"{THIRD}: models/vgg.py",
+        THIRD,
     ),
     Quirk(
         "convolution_biases",
@@ -344,7 +344,7 @@ NETWORKS = (
         OWN_NETWORK,
         "ResNeXt, MobileNetV1 and Xception",
         family("resnext", "mobilenet_v1", "xception"),
-        f"{THIRD}: models/resnext.py, mobilenet.py, xception.py",
+        THIRD,
     ),
     Quirk(
         "strided_stem",
@@ -355,7 +355,7 @@ NETWORKS = (
         {"model.stem": "imagenet"},
         "MobileNetV1 and V2",
         family("mobilenet_v1", "mobilenet_v2"),
-        f"{THIRD}: models/mobilenet.py, mobilenetv2.py",
+        THIRD,
     ),
     Quirk(
         "xception_strided_stem",
@@ -367,7 +367,7 @@ NETWORKS = (
         OWN_NETWORK,
         "Xception",
         family("xception"),
-        f"{THIRD}: models/xception.py",
+        THIRD,
     ),
     Quirk(
         "mobilenet_v2_first_expansion",
@@ -378,7 +378,7 @@ NETWORKS = (
         OWN_NETWORK,
         "MobileNetV2",
         family("mobilenet_v2"),
-        f"{THIRD}: models/mobilenetv2.py",
+        THIRD,
     ),
     Quirk(
         "densenet_leading_relu",
@@ -389,7 +389,7 @@ NETWORKS = (
         OWN_NETWORK,
         "DenseNet",
         family("densenet"),
-        f"{THIRD}: models/densenet.py",
+        THIRD,
     ),
     Quirk(
         "densenet_last_transition",
@@ -400,7 +400,7 @@ NETWORKS = (
         OWN_NETWORK,
         "DenseNet",
         family("densenet"),
-        f"{THIRD}: models/densenet.py",
+        THIRD,
     ),
     Quirk(
         "googlenet_short_stem",
@@ -411,7 +411,7 @@ NETWORKS = (
         OWN_NETWORK,
         "GoogLeNet",
         family("googlenet"),
-        f"{THIRD}: models/googlenet.py",
+        THIRD,
     ),
     Quirk(
         "shufflenet_without_shuffle",
@@ -423,7 +423,7 @@ NETWORKS = (
         OWN_NETWORK,
         "ShuffleNetV1",
         family("shufflenet_v1"),
-        f"{THIRD}: models/shufflenet.py",
+        THIRD,
     ),
     Quirk(
         "vit_without_last_norm",
@@ -459,7 +459,7 @@ PICTURES = (
         {"evaluation.crop": {"padding": 4, "mode": "constant", "size": 32}, "evaluation.flip": True},
         "FashionMNIST",
         data("fashion_mnist"),
-        f"{V1}: dataloader.py; mended 2018-12-15",
+        f"{V1}: dataloader.py; mended on 2018-12-15 by 1f4153e",
     ),
     Quirk(
         "fashion_mnist_large_crops",
@@ -474,7 +474,7 @@ PICTURES = (
             and bool(config.augment.crop)
             and not augmented("cutout", "random_erasing")(config)
         ),
-        f"{V1}: dataloader.py; mended 2018-12-15",
+        f"{V1}: dataloader.py; mended on 2018-12-15 by 1f4153e",
     ),
     Quirk(
         "mnist_as_it_is",
@@ -485,7 +485,7 @@ PICTURES = (
         {"augment.crop": None, "augment.flip": False},
         "MNIST",
         data("mnist"),
-        f"{V1}: dataloader.py",
+        V1,
     ),
     Quirk(
         "mnist_crops",
@@ -508,7 +508,7 @@ PICTURES = (
         {"augment.repeat_draws": 7},
         "Cutout or Random Erasing",
         augmented("cutout", "random_erasing"),
-        f"{V1}: dataloader.py; mended 2018-12-16",
+        f"{V1}; mended on 2018-12-16 by 4592b0a",
     ),
     Quirk(
         "random_erasing_one_value",
@@ -519,7 +519,7 @@ PICTURES = (
         {"augment.random_erasing.fill": "one"},
         "Random Erasing",
         augmented("random_erasing"),
-        f"{V1}: transforms.py",
+        f"{NEWEST}: random_erasing.py",
     ),
     Quirk(
         "cutmix_share_uncorrected",
@@ -552,7 +552,7 @@ PICTURES = (
         {"data.split_seed": "run", "data.stratified": False},
         "a validation part",
         lambda config: config.data.val_fraction > 0,
-        f"{THIRD}: random_split without a seed",
+        f"{THIRD}: random_split in train.py",
     ),
     *(
         Quirk(
@@ -564,7 +564,7 @@ PICTURES = (
             {"data.normalise": "channel", "data.mean": mean, "data.std": std},
             name.replace("cifar", "CIFAR-"),
             data(name),
-            f"{THIRD}: dataset.py",
+            THIRD,
         )
         for name, mean, std in (
             ("cifar10", (0.4914, 0.4822, 0.4465), (0.2467, 0.2432, 0.2612)),
@@ -594,7 +594,7 @@ UPDATES = (
         {"schedule.final_factor": 0.001},
         "schedule=cosine, but for shake-shake",
         lambda config: config.schedule.name == "cosine" and not family("shake_shake")(config),
-        f"{NEWEST}: config/defaults.py, lr_min_factor",
+        f"{NEWEST}: lr_min_factor in defaults.py",
         apart=EARLIER,
     ),
     Quirk(
@@ -606,7 +606,7 @@ UPDATES = (
         {"schedule.late": True},
         "schedule=multistep or sgdr",
         lambda config: config.schedule.name in ("multistep", "sgdr"),
-        f"{NEWEST}: scheduler/combined_scheduler.py",
+        f"{NEWEST}: combined_scheduler.py",
         apart=EARLIER,
     ),
     Quirk(

@@ -217,6 +217,7 @@ def network(config: Config, fed: Inputs, device: torch.device) -> tuple[nn.Modul
     model = create_model(config, spec)
     notes = initialise(model, config)
     complexity = count(model, in_channels=spec.in_channels, image_size=spec.image_size)
+    try_crops(model, config, spec)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.model.init_from is None and callable(whiten := getattr(model, "whiten", None)):
         some = fed.train_part.select(torch.arange(min(WHITENING_IMAGES, len(fed.train_part))))
@@ -231,6 +232,17 @@ def network(config: Config, fed: Inputs, device: torch.device) -> tuple[nn.Modul
     if device.type == "cpu" and not config.train.compile and config.train.precision != "half":
         fuse_for_training(model)
     return model, complexity, notes
+
+
+def try_crops(model: nn.Module, config: Config, spec: data.ImagesSpec) -> None:
+    """Raise UserError where images are cropped to a size that the network, made for the images' own, does not take."""
+    for block, crop in (("augment", config.augment.crop), ("evaluation", config.evaluation.crop)):
+        if crop and crop.size not in (None, spec.image_size):
+            try:
+                count(model, in_channels=spec.in_channels, image_size=crop.size or spec.image_size)
+            except (RuntimeError, ValueError) as error:
+                text = f"{config.model.name} takes images of {spec.image_size} pixels, not crops of {crop.size}"
+                raise UserError(f"{block}.crop.size: {text}: leave it out") from error
 
 
 def create_average(

@@ -53,6 +53,11 @@ def told(text: str, *overrides: str) -> list[str]:
             "",
             "mine.yaml:2: augment.crop.padding: expected less than the image size, 8",
         ),
+        (
+            "evaluation:\n  crop: {padding: 1, size: 11}\n",
+            "",
+            "mine.yaml:2: evaluation.crop.size: expected at most 10, the 8 pixels of the image and 1 on each",
+        ),
     ],
 )
 def test_a_component_s_mistake_has_its_place(text: str, override: str, said: str) -> None:
@@ -96,6 +101,15 @@ def test_what_the_data_decide_is_told_with_its_key(overrides: list[str], said: s
     with pytest.raises(UserError) as caught:
         build(small_config(*overrides))
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("block", ["augment", "evaluation"])
+def test_crops_that_the_network_does_not_take_are_told_before_the_first_step(block: str) -> None:
+    crop = f"{block}.crop={{padding: 2, size: 12}}"
+    build(small_config(crop))
+    with pytest.raises(UserError) as caught:
+        build(load_config(None, ["model={name: vit, dim: 16, depth: 1, heads: 2}", crop]))
+    assert str(caught.value) == f"{block}.crop.size: vit takes images of 8 pixels, not crops of 12: leave it out"
 
 
 def test_an_option_that_the_data_decide_is_refused() -> None:
