@@ -227,11 +227,9 @@ def drop_ineffective(values: Values, given: Values) -> Iterator[str]:
 
 def belongs_elsewhere(flag: Flag, values: Values) -> str:
     """Return "belongs to X, and --arch is Y" of a flag that does nothing here, else nothing."""
-    if flag.of is None:
+    if flag.of is None or flag.acts(values):
         return ""
     owner, wanted = flag.of
-    if values[owner] in wanted or (owner == "use_cutout" and values["use_dual_cutout"]):
-        return ""
     if wanted == (True,):
         return f"needs --{owner}{' true' if FLAGS[owner].kind == 'bool' else ''}"
     to = ", ".join(wanted) if owner == "arch" else f"--{owner} {' or '.join(wanted)}"

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from pictorch import api, runs
-from pictorch.cli.compat.seed1_flags import FLAGS, Flag
+from pictorch.cli.compat.seed1_flags import FLAGS
 from pictorch.cli.text import say
 from pictorch.config import Config
+from pictorch.config.schema import Multistep
 from pictorch.engine import checkpoint
 from pictorch.engine.build import build, create_optimizer
 from pictorch.engine.interrupt import Stop
@@ -54,15 +55,16 @@ def write(run: RunDir, *, values: Mapping[str, Any]) -> None:
 
 def describe(config: Config, values: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, Any]:
     """Return config.json: the flags' values in that program's sections, with what the run had where that is another."""
+    written = [flag for flag in FLAGS.values() if values[flag.name] is not None and flag.acts(values)]
     sections: dict[str, dict[str, Any]] = {
-        name: {
-            flag.name: values[flag.name] for flag in FLAGS.values() if flag.section == name and applies(flag, values)
-        }
+        name: {flag.name: values[flag.name] for flag in written if flag.section == name}
         for name in ("model_config", "optim_config", "data_config", "run_config")
     }
     grey = "MNIST" in values["dataset"]
     classes = 100 if values["dataset"] == "CIFAR100" else 10
-    train = {"epochs": config.train.epochs, "batch_size": config.train.batch_size}
+    train: dict[str, Any] = {"epochs": config.train.epochs, "batch_size": config.train.batch_size}
+    if isinstance(config.schedule, Multistep):
+        train["milestones"] = [int(epoch) for epoch in config.schedule.milestones_epochs]
     on_gpu = env["gpu"] is not None
     sections["model_config"] |= {"input_shape": [1, 1, 28, 28] if grey else [1, 3, 32, 32], "n_classes": classes}
     sections["optim_config"] |= train | {"base_lr": config.optim.lr}
@@ -70,11 +72,6 @@ def describe(config: Config, values: Mapping[str, Any], env: Mapping[str, Any]) 
     sections["run_config"] |= {"use_gpu": on_gpu}
     info = {"pytorch_version": env["torch"], "cuda_version": env["cuda"]} | ({"gpu0": env["gpu"]} if on_gpu else {})
     return {**sections, "env_info": info}
-
-
-def applies(flag: Flag, values: Mapping[str, Any]) -> bool:
-    """Return whether that program's config.json has the flag: it has a value, and what it belongs to is on."""
-    return values[flag.name] is not None and (flag.of is None or values[flag.of[0]] in flag.of[1])
 
 
 def scalars(

@@ -4,6 +4,7 @@ github.com/hysts/pytorch_image_classification, commit da2bdcf (2018-03), and its
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,6 +38,13 @@ class Flag:
     @property
     def written(self) -> str:
         return f"--{self.name}"
+
+    def acts(self, values: Mapping[str, Any]) -> bool:
+        """Return whether what the flag belongs to is on; a dual cutout has the flags of a cutout."""
+        if self.of is None:
+            return True
+        owner, wanted = self.of
+        return values[owner] in wanted or (owner == "use_cutout" and values["use_dual_cutout"])
 
 
 def of_arch(*names: str) -> tuple[str, tuple[Any, ...]]:

@@ -152,6 +152,15 @@ def test_the_canonical_line_has_all_that_the_flags_decide(flag: str) -> None:
     assert {key: keys.get(key) for key in seed1.decide(values)} == seed1.decide(values)
 
 
+@pytest.mark.parametrize("flag", MEANINGS)
+def test_a_run_s_config_json_repeats_it(flag: str) -> None:
+    line, _ = MEANINGS[flag]
+    values, _ = seed1.settle(seed1.parse([*shlex.split(line), "--outdir", "results"]))
+    described = seed1_files.describe(config_of(line), values, {"torch": "2", "cuda": None, "gpu": None})
+    Path("config.json").write_text(json.dumps(described))
+    assert config_of("--config config.json") == config_of(line)
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_each_architecture_is_the_paper_s_with_its_file_s_settings(arch: str) -> None:
     config = config_of(f"--arch {arch}")
