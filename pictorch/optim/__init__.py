@@ -68,9 +68,10 @@ def create(
         if group["lr_factor"] != 1:
             group["lr"] = lr * group["lr_factor"]
     kind, fixed = OPTIMIZERS[name]
-    # torch 2.13's fused SGD goes wrong on bfloat16 parameters on a CPU: it moves them by less than a tenth.
-    if "fused" in fixed and any(p.dtype != torch.float32 for group in groups for p in group["params"]):
-        fixed = {}
+    # torch 2.13's fused SGD goes wrong on bfloat16 parameters on a CPU: it moves them by less than a tenth. On CUDA
+    # it is the one whose learning rate can be a tensor in a captured step.
+    if any(p.dtype == torch.bfloat16 and p.device.type == "cpu" for group in groups for p in group["params"]):
+        fixed = {key: value for key, value in fixed.items() if key != "fused"}
     return kind(groups, lr=lr, **fixed, **options)
 
 

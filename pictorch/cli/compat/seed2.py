@@ -4,7 +4,6 @@ The files of that program lie in `seed2/` beside this one, by their own paths, w
 stand over earlier ones, so that those of data sets and augmentations combine, and keys and values over all of them.
 """
 
-import inspect
 import io
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Any
 import yaml
 
 from pictorch import api, runs
-from pictorch.cli import training
+from pictorch.cli import claims, training
 from pictorch.cli.compat import command
 from pictorch.cli.compat.command import Command, key_of
 from pictorch.cli.compat.seed2_keys import BLOCKS, KEYS, differing, plain_default, read
@@ -111,7 +110,7 @@ def take_apart(words: Sequence[str]) -> Words:
         name = {"--local-rank": "--local_rank", "-h": "--help"}.get(name, name)
         if name in OPTIONS:
             text = value if equals else next(rest, "")
-            values[name].append(str(option_path(name, text)))
+            values[name].append(text if name == "--local_rank" else str(option_path(name, text)))
         elif word in SWITCHES or name == "--help":
             switches.add(name)
         elif re.match("--?[A-Za-z]", word):
@@ -289,13 +288,8 @@ def apart(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def network(config: Config) -> tuple[str, dict[str, Any], str | None]:
-    """Return a configuration's family, those of its options that are set, and where its weights come from."""
-    from pictorch import models
-
-    family, options = models.resolve(config.model.name, config.model.options)
-    defaults = inspect.signature(models.families()[family].create).parameters
-    changed = {option: value for option, value in options.items() if value not in (None, defaults[option].default)}
-    return family, changed, config.model.init_from
+    """Return a configuration's family, those of its options that are not defaults, and where its weights come from."""
+    return *claims.network(config.model.name, config.model.options), config.model.init_from
 
 
 def text(value: object) -> str:

@@ -33,8 +33,11 @@ NETWORKS = {
 }
 # Up to this size our networks have the stem for small images, unless told.
 LARGEST_SMALL = 64
-# O1 and O2 are float16 with a loss that is scaled there; here it is bfloat16, which needs no scaling.
 PRECISIONS = {"O0": "fp32", "O1": "bf16", "O2": "bf16", "O3": "half"}
+MEANINGS = {
+    "bf16": "autocast in bfloat16, whose loss needs no scaling",
+    "half": "weights in 16 bits throughout, float16 on a GPU and bfloat16 on a CPU",
+}
 # As that program has it (optim/lars.py): the whole ratio of norms, of gains and biases too.
 LARS = {"optim.trust_coefficient": 1.0, "optim.scale_vectors": True}
 
@@ -341,6 +344,8 @@ def of_optimiser(given: Given) -> Settings:
         "optim.clip_norm": given("train.gradient_clip") or None,
         "optim.accumulate": given("train.subdivision"),
     }
+    if given("train.no_weight_decay_on_bn"):
+        given.notes.append("train.no_weight_decay_on_bn: biases are not decayed either")
     match name:
         case "sgd":
             found |= {f"optim.{leaf}": given(f"train.{leaf}") for leaf in ("momentum", "nesterov")}
@@ -395,13 +400,16 @@ def of_training(given: Given) -> Settings:
     device, epochs = given("device"), given("scheduler.epochs")
     # Its default of 10 was for files that stay; of a checkpoint that is written anew there can be one an epoch.
     checkpoints = "train.checkpoint_period" in given.places
+    precision = PRECISIONS[given("train.precision")] if given("train.use_apex") else "fp32"
+    if precision in MEANINGS:
+        given.notes.append(f"train.precision {given('train.precision')}: {MEANINGS[precision]}")
     return {
         "train.epochs": epochs,
         "train.batch_size": given("train.batch_size"),
         "train.seed": given("train.seed"),
         # The program falls back on the CPU by itself.
         "train.device": "auto" if device == "cuda" else device,
-        "train.precision": PRECISIONS[given("train.precision")] if given("train.use_apex") else "fp32",
+        "train.precision": precision,
         "train.deterministic": given("cudnn.deterministic"),
         "train.select": "last",
         "train.eval_every_epochs": given("train.val_period") or epochs,
