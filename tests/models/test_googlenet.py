@@ -268,7 +268,7 @@ def test_a_copy_has_heads_of_its_own():
         ({"batch_norm": "yes"}, "batch_norm: expected true or false or null, got 'yes'"),
         ({"aux_logits": 1}, "aux_logits: expected true or false, got 1"),
         ({"as_published": "seed1"}, "as_published: expected 'seed3' or null, got 'seed1'"),
-        ({"init": None}, "init: expected 'fan_out' or 'fan_in', got "),
+        ({"init": None}, "init: expected 'fan_out' or 'fan_in' or 'fan_out_all' or "),
         ({"depth": 22}, "depth: unknown option"),
     ],
 )
