@@ -137,7 +137,10 @@ def test_the_shortcut_follows_layout_and_units():
             "halves 5 times and needs at least 17, got 16",
         ),
         ({"depth": 20, "as_published": "seed4"}, "as_published: expected 'seed1' or 'seed2' or 'seed3' or null"),
-        ({"depth": 20, "init": "fan_average"}, "init: expected 'fan_out' or 'fan_in' or 'fan_out_all' or 'fan_in_all', got 'fan_average'"),
+        (
+            {"depth": 20, "init": "fan_average"},
+            "init: expected 'fan_out' or 'fan_in' or 'fan_out_all' or 'fan_in_all', got 'fan_average'",
+        ),
     ],
 )
 def test_impossible_networks(family, options, message):
