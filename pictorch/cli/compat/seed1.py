@@ -14,7 +14,7 @@ from typing import Any
 from pictorch import models
 from pictorch.cli.compat.command import Command
 from pictorch.cli.compat.seed1_files import write
-from pictorch.cli.compat.seed1_flags import ARCHITECTURES, DATASETS, DEFAULTS, FLAGS, OURS, Flag, find, read
+from pictorch.cli.compat.seed1_flags import ARCHITECTURES, DATASETS, DEFAULTS, FLAGS, Flag, find, read
 from pictorch.cli.paths import option_path
 from pictorch.cli.text import say
 from pictorch.config import Config, UserError, load, nearest, recipes, to_dict
@@ -100,7 +100,7 @@ def translate(words: Sequence[str]) -> Command:
         overrides=overrides,
         outdir=Path(str(option_path("--outdir", values["outdir"]))),
         notes=tuple(notes),
-        finish=partial(write, values={key: value for key, value in values.items() if key not in OURS}),
+        finish=partial(write, values=values),
         strict_row=values["strict_row"],
         dry_run=values["dry_run"],
     )
@@ -244,7 +244,7 @@ def said_of_machine(given: Values) -> Iterator[str]:
     if images:
         yield f"{', '.join(images)}: no meaning here: TensorBoard gets numbers alone"
     if given.get("fp16") and not given.get("use_amp"):
-        yield "--fp16: train.precision=bf16: passes in bfloat16, weights in float32"
+        yield "--fp16: train.precision=half: batch norm is in 16 bits, too"
     if given.get("no_weight_decay_on_bn"):
         yield "--no_weight_decay_on_bn: optim.decay_norm_and_bias=false: the last layer's bias is not decayed either"
 
@@ -340,7 +340,7 @@ def of_training(values: Values) -> Values:
     if values["gpu"] == "-1" or values["device"]:
         keys["train.device"] = values["device"] or "cpu"
     if values["fp16"] or values["use_amp"]:
-        keys["train.precision"] = "bf16"
+        keys["train.precision"] = "bf16" if values["use_amp"] else "half"
     if values["num_workers"] != FLAGS["num_workers"].default:
         keys["data.workers"] = values["num_workers"]
     if not values["tensorboard"]:

@@ -63,7 +63,7 @@ MEANINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "seed": ("--arch resnet --seed 5", {"train.seed": 5}),
     "gpu": ("--arch resnet --gpu -1", {"train.device": "cpu"}),
     "device": ("--arch resnet --device cpu", {"train.device": "cpu"}),
-    "fp16": ("--arch resnet --fp16", {"train.precision": "bf16"}),
+    "fp16": ("--arch resnet --fp16", {"train.precision": "half"}),
     "use_amp": ("--arch resnet --use_amp", {"train.precision": "bf16"}),
     "no-tensorboard": ("--arch resnet --no-tensorboard", {"track.tensorboard": False}),
     "epochs": ("--arch resnet --epochs 300", {"train.epochs": 300, "schedule.milestones_epochs": [80, 120]}),
@@ -316,8 +316,7 @@ def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_files_that_users_expect(known_run: RunDir) -> None:
-    values, _ = seed1.settle(seed1.parse(shlex.split("--arch resnet_preact --depth 20 --outdir a --use_mixup")))
-    seed1_files.write(known_run, values=values)
+    translate("--arch resnet_preact --depth 20 --outdir a --use_mixup").finish(known_run)
     rows = runs.read_metrics(known_run)
 
     described = json.loads((known_run.path / "config.json").read_text())
