@@ -102,6 +102,13 @@ def test_a_command_as_published_makes_its_row(row: published.Published, capsys: 
     assert printed in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["main.py", "train.py", "test.py"])
+def test_the_programs_can_be_started_by_their_names(name: str) -> None:
+    done = subprocess.run([CHECKOUT / name, "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the three programs, as a checkout has them."""
