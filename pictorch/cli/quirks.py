@@ -58,7 +58,6 @@ def show_one(quirk: Quirk) -> None:
         "what it changes": quirk.effect,
         "documents": ", ".join(quirk.documents),
         "where": quirk.when,
-        "switch": "\n".join(quirk.switches),
         "as_published": f"leaves it off: {quirk.apart}" if quirk.apart else "turns it on",
         "source": quirk.source,
     }
@@ -66,3 +65,5 @@ def show_one(quirk: Quirk) -> None:
     for name, text in lines.items():
         table.add_row(name, Text(text, overflow="fold"))
     show(table)
+    # Outside the table, whose lines are broken anywhere: it is there to be copied.
+    say("\n".join(f"pictorch train RECIPE {switch}" for switch in quirk.switches))

@@ -678,7 +678,7 @@ NOT_REPRODUCED = {
     "seed2: several processes without set_epoch, so that every epoch has the same order": "a run here is one process, "
     "whose order is a function of the seed and the epoch",
     "seed2: the exponential warm-up is multiplied by the learning rate a second time": "none of the document's numbers "
-    "has a warm-up; optim.lr and schedule.warmup_start_factor make any rise",
+    "has a warm-up, so that a switch would be for nothing that is published",
     "seed2: np.int in RICAP and add_(scalar, tensor) in LARS": "they stop the program with today's libraries, and "
     "change nothing with those of its time",
     "seed2: evaluate.py compares its output directory with None, and calls predicted classes labels": "they concern "
