@@ -46,9 +46,18 @@ def scaled(config: Config, *, batch_size: int, max_steps: int, max_images: int) 
     """Return the configuration of one run of so many steps, and never of more than it has."""
     train, optim, evaluation = config.train, config.optim, config.evaluation
     smaller = batch_size < train.batch_size
-    one = {"replicas": 1, "replica_lrs": None, "compile": False, "ghost_batches": 1 if smaller else train.ghost_batches}
+    # Threads that wait for each other at every layer take minutes where the cores have other work to do.
+    threads = 1 if train.threads == "auto" else train.threads
+    one = {
+        "threads": threads,
+        "replicas": 1,
+        "replica_lrs": None,
+        "compile": False,
+        "ghost_batches": 1 if smaller else train.ghost_batches,
+    }
     bounds = {"batch_size": batch_size, "max_steps": min(max_steps, train.max_steps or max_steps)}
-    rate = {"lr": optim.lr * batch_size / train.batch_size, "accumulate": 1 if smaller else optim.accumulate}
+    lr = float(f"{optim.lr * batch_size / train.batch_size:.6g}")
+    rate = {"lr": lr if smaller else optim.lr, "accumulate": 1 if smaller else optim.accumulate}
     answered = {"max_images": min(max_images, evaluation.max_images or max_images)}
     return config.model_copy(
         update={

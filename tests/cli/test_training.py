@@ -60,11 +60,17 @@ def test_an_unknown_option_is_told_as_the_setting_it_stands_for(line: str, said:
     assert str(caught.value).startswith(f"command line: {said}")
 
 
+def test_a_grid_is_no_recipe() -> None:
+    with pytest.raises(UserError, match="a grid of runs, not a recipe: `pictorch sweep grids/seed1_mnist` trains them"):
+        api.load_config("grids/seed1_mnist")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         ("mnist", "mnist is a folder of recipes; its recipes: mnist/resnet_preact_20"),
         ("cifar10/", "cifar10/ is a folder of recipes; its recipes: cifar10/"),
+        ("grids", "grids is a folder of grids; its grids: grids/seed1_fashion_mnist, grids/seed1_mnist"),
         ("resnet_20", "resnet_20 is a network, not a recipe; to train it on digits, write model.name=resnet_20"),
         (f"train.epochs=1 {DIGITS}", f"command line: {DIGITS}: a recipe is the first word after `pictorch train`"),
         (

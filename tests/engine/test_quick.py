@@ -23,7 +23,10 @@ def test_a_quick_run_says_what_it_changes_and_is_no_result(tmp_path: Path, capsy
     train(words, **WORDS | {"out": str(tmp_path / "run")})  # type: ignore[arg-type]
     said = capsys.readouterr().out
     assert said.startswith("quick: evaluation.max_images=")
-    assert "train.replicas=1: a look at the run, whose figures are no result; it is marked incomplete\n" in said
+    assert (
+        "train.replicas=1 train.threads=1: a look at the run, whose figures are no result; it is marked incomplete\n"
+        in said
+    )
     assert "this run is incomplete" in said
     run = runs.open(tmp_path / "run")
     result = runs.read_result(run)
@@ -56,7 +59,9 @@ def test_a_smaller_batch_has_a_smaller_rate_and_no_parts() -> None:
 
 
 def test_what_is_small_already_stays_small() -> None:
-    config = api.load_config(None, [*SMALL, "train.batch_size=8", "train.max_steps=3", "evaluation.max_images=2"])
+    config = api.load_config(
+        None, [*SMALL, "train.batch_size=8", "train.max_steps=3", "train.threads=1", "evaluation.max_images=2"]
+    )
     assert measurable(config) == 8
     assert quick(config) == []
 
