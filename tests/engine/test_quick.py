@@ -10,10 +10,10 @@ import pytest
 from conftest import SMALL
 
 from pictorch import api, data, runs
+from pictorch.cli import claims
 from pictorch.cli.training import train
 from pictorch.config import UserError, load
 from pictorch.engine.quick import measurable, quick, scaled
-from pictorch.experiments import ledger
 
 WORDS = {"config": None, "resume": None, "out": None, "data_dir": None, "dry_run": False, "quick": True}
 
@@ -35,7 +35,7 @@ def test_a_quick_run_says_what_it_changes_and_is_no_result(tmp_path: Path, capsy
     again = api.load_config(run.config)
     assert (again.train.max_steps, again.train.replicas) == (result["steps"], 1)
     with pytest.raises(UserError, match=r"it stopped after .* which is no result; nothing was added"):
-        ledger.add([str(tmp_path / "run")], tmp_path)
+        claims.add([str(tmp_path / "run")], tmp_path, changed_code=True)
 
 
 def test_a_run_from_its_configuration_can_be_quick_but_not_resumed(
