@@ -34,9 +34,9 @@ def answer(program: str, argv: list[str]) -> None:
 
         seed3.evaluate(words)
     elif document_of_train(argv) == "seed2":
-        from pictorch.cli.compat import command, seed2
+        from pictorch.cli.compat import seed2
 
-        command.run(seed2.translate(words))
+        seed2.train(words)
     elif document_of_train(argv) == "seed3":
         from pictorch.cli.compat import command, seed3
 
