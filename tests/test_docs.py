@@ -72,7 +72,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_recipes_in_the_readme_exist() -> None:
-    named = set(re.findall(r"(?:pictorch train|load_config\(\")\s?([a-z0-9_]+/[a-z0-9_]+)", read("README.md")))
+    named = set(re.findall(r"(?:pictorch train|load_config\(\")\s?([a-z0-9_]+(?:/[a-z0-9_]+)+)", read("README.md")))
     assert named
     assert named <= set(recipes.names())
 
@@ -80,7 +80,8 @@ def test_recipes_in_the_readme_exist() -> None:
 def test_the_settings_in_the_readme_are_valid() -> None:
     lines = re.findall(r"^pictorch (?:train|lr-find) (\S+/\S+.*)", read("README.md"), re.MULTILINE)
     commands = [
-        shlex.split(line.partition("  #")[0].replace("RUN_DIR", "run").replace("--dry-run", "")) for line in lines
+        shlex.split(re.sub("--(dry-run|quick)", "", line.partition("  #")[0]).replace("RUN_DIR", "run"))
+        for line in lines
     ]
     valid = [words for words in commands if "--config" not in words and "my_nets:MyNet" not in " ".join(words)]
     assert len(valid) >= 8

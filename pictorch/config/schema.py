@@ -546,6 +546,12 @@ class Evaluation(Block):
     max_images: Annotated[int, Field(gt=0)] | None = None
     """In training, answer only so many of the images, for quick looks; the run is then marked incomplete"""
 
+    @property
+    def in_words(self) -> str:
+        """How test images are answered: of which views, and whatever else is not the plain way."""
+        odd = {"random crops": self.crop, "random flips": self.flip, "in training mode": self.test_mode == "train"}
+        return ", ".join([self.views, *(words for words, on in odd.items() if on)])
+
 
 class Track(Block):
     """Trackers beside metrics.jsonl; "auto" uses TensorBoard where tensorboardX is installed."""

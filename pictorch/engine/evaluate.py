@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pictorch import data, metrics
 from pictorch.config import UserError, load
+from pictorch.config.schema import Evaluation as Settings
 from pictorch.config.schema import Views
 from pictorch.data import files, own
 from pictorch.data.loader import Loader
@@ -30,12 +31,13 @@ from pictorch.models.fold import fold
 from pictorch.runs import RunDir
 
 MOST_MISTAKES = 64
+PLAIN = Settings()
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Answers of a network on N images, on the CPU: labels [N], the (at most) five most probable classes [N,5], best
-    first, their probabilities [N,5], and the cross-entropy of every image [N]; `views` are those of each image."""
+    first, their probabilities [N,5], and the cross-entropy of every image [N]; `views` says how they were found."""
 
     labels: Tensor
     ranked: Tensor
@@ -43,7 +45,7 @@ class Evaluation:
     losses: Tensor
     classes: tuple[str, ...]
     dataset: str
-    views: Views = "one"
+    views: str = "one"
 
     @property
     def images(self) -> int:
@@ -115,14 +117,13 @@ def evaluate(
     classes: tuple[str, ...],
     dataset: str,
     precision: Precision,
-    views: Views = "one",
-    mode: Literal["eval", "train"] = "eval",
+    settings: Settings = PLAIN,
     stop: Stop | None = None,
 ) -> Evaluation:
     """Return the network's answers on every image of the loader. The network is left in the mode it was in.
 
-    In mode "train" they are those of training: batch norm takes the statistics of each batch, dropout is on, and what
-    it draws is the same in each evaluation; the network itself, with its running statistics, stays as it is.
+    With test_mode "train" they are those of training: batch norm takes the statistics of each batch, dropout is on, and
+    what it draws is the same in each evaluation; the network itself, with its running statistics, stays as it is.
 
     Raises StopRequested after a batch in which `stop` was set.
     """
@@ -132,20 +133,20 @@ def evaluate(
     try:
         # Around all batches, so that a network that cannot be folded casts its weights once.
         with torch.inference_mode(), precision.autocast():
-            if mode == "train":
+            if settings.test_mode == "train":
                 network = as_in_training(model)
             elif precision.name == "half":
                 network = model
             else:
                 network = fold(model, torch.bfloat16 if precision.name == "bf16" else torch.float32)
             for batch in loader.epoch(0):
-                answers.append((batch.labels, *answer(network, batch.images, batch.labels, views)))
+                answers.append((batch.labels, *answer(network, batch.images, batch.labels, settings.views)))
                 if stop is not None:
                     stop.check()
     finally:
         model.train(was_training)
     labels, ranked, probabilities, losses = (torch.cat(column).cpu() for column in zip(*answers, strict=True))
-    return Evaluation(labels, ranked, probabilities, losses, classes, dataset, views)
+    return Evaluation(labels, ranked, probabilities, losses, classes, dataset, settings.in_words)
 
 
 def as_in_training(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -191,8 +192,7 @@ def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluatio
         classes=tuple(metadata["classes"]),
         dataset=dataset.name,
         precision=precision,
-        views=config.evaluation.views,
-        mode=config.evaluation.test_mode,
+        settings=config.evaluation,
     )
 
 

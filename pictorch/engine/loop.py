@@ -205,14 +205,16 @@ def evaluate_part(job: Job, part: str, stop: Stop) -> Evaluation:
     """Return the network's answers on the "val" or "test" part."""
     loader = job.val_loader if part == "val" else job.test_loader
     assert loader is not None
+    settings = job.config.evaluation
+    if part == "val":
+        settings = settings.model_copy(update={"test_mode": "eval"})
     return evaluate(
         job.model,
         loader,
         classes=job.classes,
         dataset=job.dataset.name,
         precision=job.precision,
-        views=job.config.evaluation.views,
-        mode=job.config.evaluation.test_mode if part == "test" else "eval",
+        settings=settings,
         stop=stop,
     )
 

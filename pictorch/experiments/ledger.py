@@ -76,8 +76,7 @@ class Run:
     def protocol(self) -> str:
         """How the weights were chosen and the test images answered, in words."""
         chosen = SELECTION.get(self.selection, self.selection)
-        views = "" if self.views == "one" else f", views {self.views}"
-        return f"{chosen}, test set {'' if self.test_in_selection else 'not '}used to select{views}"
+        return f"{chosen}, test set {'' if self.test_in_selection else 'not '}used to select{runs.of_views(self.views)}"
 
     def metric(self, name: str) -> float:
         """Return test_error, top1 or top5."""
@@ -228,7 +227,7 @@ def disagreements(directory: RunDir, config: Config, result: dict[str, Any], env
         "config_hash": config_hash(config),
         "seed": config.train.seed,
         "selection": config.train.select,
-        "views": config.evaluation.views,
+        "views": config.evaluation.in_words,
         "commit": last_session(env).get("commit"),
         "data_checksum": env.get("data_checksum"),
     }

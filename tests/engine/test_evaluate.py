@@ -7,6 +7,7 @@ from torch import nn
 
 from pictorch import api
 from pictorch.cli.training import show_result
+from pictorch.config.schema import Evaluation as Settings
 from pictorch.data.streams import generator
 from pictorch.engine.build import Job, build
 from pictorch.engine.evaluate import Evaluation, answer, evaluate
@@ -59,7 +60,7 @@ def test_bf16_changes_the_answers_by_its_rounding_only(job: Job) -> None:
 def test_several_views_are_answered_by_the_mean_of_their_logits(job: Job) -> None:
     torch.manual_seed(0)
     model = create("resnet_preact_20", in_channels=1, image_size=8).eval()
-    evaluation = evaluated(job, model, views="mirror")
+    evaluation = evaluated(job, model, settings=Settings(views="mirror"))
     with torch.no_grad():
         logits = torch.cat(
             [(model(batch.images) + model(batch.images.flip(3))) / 2 for batch in job.test_loader.epoch(0)]
@@ -97,7 +98,7 @@ def test_in_training_mode_an_answer_depends_on_the_images_beside_it(job: Job, na
     options = {"dropout": 0.1} if name == "vit_ti_4" else {}
     model = create(name, in_channels=1, image_size=8, **options)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    first, again = (evaluated(job, model, mode="train") for _ in range(2))
+    first, again = (evaluated(job, model, settings=Settings(test_mode="train")) for _ in range(2))
     assert torch.equal(first.losses, again.losses)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not torch.allclose(first.losses, evaluated(job, model).losses)
@@ -115,6 +116,7 @@ def test_a_run_is_tested_in_training_mode_and_validated_as_ever() -> None:
     plain = api.train(small_config(*overrides[:2]), out="plain")
     assert result.row["val_top1"] == plain.row["val_top1"]
     assert result.row["test_loss"] != plain.row["test_loss"]
+    assert (result.row["views"], plain.row["views"]) == ("one, in training mode", "one")
     assert api.evaluate("run", device="cpu").error == result.test_error
 
 
