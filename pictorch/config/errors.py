@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_LISTED = 30
+
 
 class UserError(ValueError):
     """A mistake that the user can mend; the command line prints its message alone and ends with status 2."""
@@ -21,10 +23,14 @@ class OptionError(UserError):
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
-    """Return "; did you mean 'a' or 'b'?" for the known names close to `name`, else "; known: a, b, c"."""
+    """Return "; did you mean 'a' or 'b'?" for the known names close to `name`, else "; known: a, b, c".
+
+    Of more than MOST_LISTED known names it tells that many, and how many more there are.
+    """
     names = list(known)
     lowered = {n.lower(): n for n in names}
     close = [lowered[n] for n in get_close_matches(name.lower(), list(lowered), n=most, cutoff=0.6)]
     if close:
         return "; did you mean " + " or ".join(repr(n) for n in close) + "?"
-    return "; known: " + ", ".join(names)
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return "; known: " + ", ".join(names[:MOST_LISTED]) + more

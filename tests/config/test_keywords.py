@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from pictorch.config import OptionError
+from pictorch.config import OptionError, nearest
 from pictorch.config.keywords import check_keywords
 
 
@@ -55,3 +55,9 @@ def test_wrong_keywords_are_said_in_words(keywords: dict[str, object], said: str
     assert str(caught.value).startswith(said)
     assert caught.value.option == next(iter(keywords))
     assert len(str(caught.value)) < 300
+
+
+def test_of_many_names_with_none_near_some_are_told() -> None:
+    assert nearest("zzz", ["b", "a"]) == "; known: b, a"
+    names = [f"name_{i}" for i in range(50)]
+    assert nearest("zzz", names) == f"; known: {', '.join(names[:30])} and 20 more"
