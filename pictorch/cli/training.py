@@ -25,6 +25,8 @@ from pictorch.engine import replicas
 
 OPTIONS = ("--config", "--resume", "--out", "--data-dir", "--dry-run", "--plot", "--quick", "--help")
 
+INCOMPLETE = "Incomplete: cut short by train.max_steps or evaluation.max_images, so no result"
+
 
 def train(
     words: Sequence[str],
@@ -219,7 +221,7 @@ def show_result(result: api.Result) -> None:
         ("seed", str(row["seed"])),
         ("run", str(result.run_dir)),
     ]
-    print_table("Finished" if row["complete"] else "Stopped at train.max_steps: this run is incomplete", rows)
+    print_table("Finished" if row["complete"] else INCOMPLETE, rows)
     run_dir = shlex.quote(str(result.run_dir))
     say(
         f"\nNext: pictorch eval {run_dir}\n"
@@ -232,7 +234,7 @@ def show_result(result: api.Result) -> None:
 def show_replicas(results: Mapping[str, api.Result]) -> None:
     """Print the results of replicas by their names, and how they spread where they differ by their seeds alone."""
     whole = all(result.row["complete"] for result in results.values())
-    title = "Finished" if whole else "Stopped at train.max_steps: these runs are incomplete"
+    title = "Finished" if whole else INCOMPLETE
     table = Table(title=title, title_justify="left")
     for heading in ("replica", "test error", "validation top-1", "training time", "run"):
         if heading != "validation top-1" or any(result.row["val_top1"] is not None for result in results.values()):

@@ -350,7 +350,7 @@ def answers_of(state: Mapping[str, "Tensor"], config: Config) -> "Evaluation":
     from pictorch.engine.interrupt import Stop
     from pictorch.engine.loop import evaluate_part
 
-    job = build(config)
+    job = build(api.capped(config))
     job.model.load_state_dict(state)
     with job.process_settings():
         return evaluate_part(job, "test", Stop())
