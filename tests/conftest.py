@@ -25,6 +25,13 @@ SMALL = (
 )
 
 
+def pytest_configure() -> None:
+    # Workers side by side take one thread each: with more they wait for each other at every layer.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+
+
 def small_config(*overrides: str) -> Config:
     return api.load_config(None, [*SMALL, *overrides])
 

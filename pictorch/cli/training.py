@@ -25,7 +25,7 @@ from pictorch.engine import replicas
 
 OPTIONS = ("--config", "--resume", "--out", "--data-dir", "--dry-run", "--plot", "--quick", "--help")
 
-INCOMPLETE = "Incomplete: cut short by train.max_steps or evaluation.max_images, so no result"
+INCOMPLETE = "Cut short by train.max_steps or evaluation.max_images: this run is incomplete"
 
 
 def train(
