@@ -7,7 +7,7 @@ import functools
 import importlib
 import itertools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,17 +86,30 @@ def free_directory(outdir: Path) -> Path:
 
 
 def row_of(command: Command) -> Published | None:
-    """Return the document's number that this very command is printed for; output directory and seed do not matter."""
-    ours = settled(command)
-    return next((row for row, theirs in rows_with_commands(command.document) if not differing(theirs, ours)), None)
+    """Return the document's number that this very command is printed for, else the first whose settings it has.
+
+    Output directory and seed do not matter, nor whether the network is the paper's or that program's.
+    """
+    ours = settled(command.recipe, command.overrides)
+    candidates = itertools.chain(rows_with_commands(command.document), rows_without(command.document))
+    return next((row for row, theirs in candidates if not differing(theirs, ours)), None)
 
 
 @functools.cache
 def rows_with_commands(document: str) -> tuple[tuple[Published, Config], ...]:
     """Return the document's own numbers for which it prints a command, and what that means."""
     translate = importlib.import_module(f"pictorch.cli.compat.{document}").translate
-    rows = (row for row in published.rows() if row.document == document and row.source == "document" and row.command)
-    return tuple((row, settled(translate(program_and_words(row.command)))) for row in rows)
+    commands = ((row, translate(program_and_words(row.command))) for row in own_rows(document) if row.command)
+    return tuple((row, settled(command.recipe, command.overrides)) for row, command in commands)
+
+
+def rows_without(document: str) -> Iterator[tuple[Published, Config]]:
+    """Yield the document's own numbers for which it prints no command, and their configurations."""
+    return ((row, settled(row.recipe, row.overrides)) for row in own_rows(document) if not row.command)
+
+
+def own_rows(document: str) -> Iterator[Published]:
+    return (row for row in published.rows() if row.document == document and row.source == "document")
 
 
 def program_and_words(line: str) -> tuple[str, ...]:
@@ -104,9 +117,9 @@ def program_and_words(line: str) -> tuple[str, ...]:
     return tuple(itertools.dropwhile(lambda word: not word.endswith(".py"), shlex.split(line.replace("\\\n", " "))))
 
 
-def settled(command: Command) -> Config:
-    """Return the command's configuration, with the networks as the papers have them."""
-    return load(command.recipe, [o for o in command.overrides if key_of(o) != "as_published"]).config
+def settled(recipe: str, overrides: Iterable[str]) -> Config:
+    """Return the configuration of a recipe and overrides, with the networks as the papers have them."""
+    return load(recipe, [override for override in overrides if key_of(override) != "as_published"]).config
 
 
 def differing(one: Config, other: Config) -> dict[str, tuple[object, object]]:

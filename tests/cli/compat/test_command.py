@@ -10,6 +10,7 @@ from pictorch import api, runs
 from pictorch.cli.compat import answer, command, document_of_train, seed1
 from pictorch.cli.compat.command import Command
 from pictorch.config import UserError
+from pictorch.experiments import published
 from pictorch.runs import RunDir, RunError
 
 WRN = "--arch wrn --depth 28 --widening_factor 10 --seed 7 --outdir results/wrn_28_10/00"
@@ -135,3 +136,25 @@ def test_train_py_alone_shows_both(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "--config FILE" in printed
     assert "--model MODEL" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "row"),
+    [
+        ("--model resnet18 --dataset cifar10", "seed3/cifar10/resnet18/top1"),
+        ("--model vgg16 --dataset cifar100", "seed3/cifar100/vgg16_bn/top1"),
+        (
+            "--config configs/cifar/resnet_preact.yaml model.resnet_preact.depth 20 train.batch_size 2048 "
+            "train.base_lr 1.6 scheduler.type cosine scheduler.epochs 200 scheduler.lr_min_factor 0",
+            "seed2/linear_scaling_cosine/2048_1.6/document",
+        ),
+    ],
+)
+def test_a_command_that_is_not_printed_has_the_row_of_its_settings(
+    words: str, row: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer("train.py", [*words.split(), "--strict_row", "--dry_run"])
+    number = published.find(row)
+    printed = capsys.readouterr().out
+    assert f"table row {number.table}: {number.row} " in printed
+    assert f"pictorch train {shlex.join([number.recipe, *number.overrides])}" in printed
