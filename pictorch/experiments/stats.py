@@ -1,4 +1,4 @@
-"""What runs say about a published number: intervals, and a test whether the two are the same within a margin.
+"""What runs say: intervals, comparisons of two recipes, and whether a published number is theirs within a margin.
 
 A number that was published is a run of its own, or the mean or median of a few, and so has an error of its own; the
 test counts it. Assumed is that the runs of both sides scatter normally and alike. Errors, spreads and margins are in
@@ -111,6 +111,71 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> tuple[floa
     drawn = np.random.RandomState(0).randint(n, size=(RESAMPLES, n))  # the one stream that NumPy promises to keep
     low, high = np.quantile(np.median(np.asarray(values)[drawn], axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What the same n seeds say of two recipes: the mean of second - first, its interval, and the chance of it.
+
+    `p` is the probability of a mean difference at least as large in size if the recipes were the same (two-sided
+    paired t test); 1 for differences that are all zero. None, as the interval, for fewer than two pairs or equal
+    differences.
+    """
+
+    n: int
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+def paired(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> Paired:
+    """Return what errors of the same seeds, in the same order, say of the difference second - first."""
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    n, mean = len(differences), statistics.fmean(differences)
+    interval, spread = t_interval(differences, level), statistics.stdev(differences) if n > 1 else 0.0
+    if interval is None or spread == 0:
+        return Paired(n, mean, None, None, 1.0 if n > 1 and mean == 0 else None)
+    return Paired(n, mean, *interval, 1 - t_within(abs(mean) / (spread / math.sqrt(n)), n - 1))
+
+
+def equivalent(first: Sequence[float], second: Sequence[float], margin: float) -> bool | None:
+    """Return whether errors of the same seeds show two recipes to be the same within the margin.
+
+    Two one-sided paired t tests of 5% each (Schuirmann 1987): True where the TEST_LEVEL interval of the difference lies
+    within the margin, False where it lies outside, None where neither is shown.
+    """
+    found = paired(first, second, TEST_LEVEL)
+    if found.low is None or found.high is None:
+        return None
+    if -margin < found.low and found.high < margin:
+        return True
+    return False if found.low > margin or found.high < -margin else None
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Return the exact two-sided p value of McNemar's test, from the images that only the first or second has right.
+
+    The probability of counts at least as uneven if each such image were as likely one's as the other's
+    (McNemar 1947; the binomial form); 1 without any.
+    """
+    n, fewer = first_only + second_only, min(first_only, second_only)
+    # In whole numbers: of 10,000 images they are far beyond a float.
+    ways = at_most = 1
+    for k in range(fewer):
+        ways = ways * (n - k) // (k + 1)
+        at_most += ways
+    return min(1.0, 2 * at_most / 2**n)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values adjusted for their number, so that 5% bounds the chance of any false alarm (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
 @cache

@@ -10,11 +10,15 @@ from scipy import stats as scipy_stats
 from pictorch.experiments.stats import (
     MOST_SEEDS,
     Reported,
+    equivalent,
     half_width,
+    holm,
     judge,
     margin,
+    mcnemar,
     median_interval,
     median_variance,
+    paired,
     t_factor,
     t_interval,
 )
@@ -114,3 +118,51 @@ def test_a_published_number_can_be_too_uncertain_for_any_number_of_seeds() -> No
     found = judge([6.2, 6.5, 6.8], Reported(6.5), 0.3)  # 1.66 * 0.3 * sqrt(1 / 103 + 1) = 0.50 > 0.3
     assert (found.word, found.more) == ("undecided", None)
     assert found.reason.startswith(f"{MOST_SEEDS} more seeds would not decide")
+
+
+OTHERS = [6.21, 6.50, 6.31, 6.40, 6.33]
+
+
+def test_a_paired_comparison_is_scipys() -> None:
+    found, theirs = paired(ERRORS, OTHERS), scipy_stats.ttest_rel(OTHERS, ERRORS)
+    interval = theirs.confidence_interval(0.95)
+    assert (found.n, found.difference) == (5, pytest.approx(-0.14))
+    assert (found.low, found.high, found.p) == pytest.approx((interval.low, interval.high, theirs.pvalue), rel=1e-8)
+    assert paired(OTHERS, ERRORS).p == found.p
+
+
+def test_pairs_without_a_spread_of_their_differences() -> None:
+    one = paired([6.5], [6.0])
+    assert (one.n, one.difference, one.low, one.p) == (1, -0.5, None, None)
+    assert paired(ERRORS, ERRORS).p == 1.0
+    assert paired([1.0, 2.0], [2.0, 3.0]).p is None  # one apart both times: no spread, no test
+    with pytest.raises(ValueError):
+        paired([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.1, 0.2, 0.25, 0.5])
+def test_equivalence_is_two_one_sided_tests_of_scipy(margin: float) -> None:
+    differences = np.subtract(OTHERS, ERRORS)
+    below = scipy_stats.ttest_1samp(differences, margin, alternative="less").pvalue
+    above = scipy_stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
+    assert (equivalent(ERRORS, OTHERS, margin) is True) == (max(below, above) < 0.05)
+
+
+def test_equivalence_has_three_answers() -> None:
+    shifted = [error + 2 for error in OTHERS]
+    assert [equivalent(ERRORS, OTHERS, 0.5), equivalent(ERRORS, shifted, 0.5)] == [True, False]
+    assert equivalent(ERRORS, OTHERS, 0.1) is None
+    assert equivalent([6.5], [6.5], 1.0) is None
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (1, 0), (3, 9), (9, 3), (25, 31), (480, 520), (1200, 900)])
+def test_mcnemar_is_the_exact_binomial_test(counts: tuple[int, int]) -> None:
+    expected = scipy_stats.binomtest(counts[0], sum(counts)).pvalue if sum(counts) else 1.0
+    assert mcnemar(*counts) == pytest.approx(expected, rel=1e-9)
+
+
+def test_holm_adjusts_as_in_a_worked_example() -> None:
+    """0.005 and 0.01 by 4 and 3, 0.03 by 2, 0.04 by 1, none below the one before it."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
