@@ -287,6 +287,26 @@ def claims(
     claims.claims(words or [], ledger=ledger, changed_code=changed_code, as_json=json)
 
 
+@app.command()
+@exits
+def compare(
+    first: Annotated[
+        str, typer.Argument(metavar="RUN_A", help="A run directory, or a folder with runs of one recipe.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="RUN_B", help="The same, tested on the same images.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Compare two runs, or two recipes over the same seeds: settings, errors, classes, images, and what is chance.
+
+    \b
+    pictorch compare runs/a runs/b
+    pictorch compare runs/plain/ runs/cutout/
+    """
+    from pictorch.cli import compare
+
+    compare.compare(first, second, as_json=json)
+
+
 datasets = typer.Typer(
     rich_markup_mode=None, help="List, get, check and look at data sets and folders of images.\n\nAlone: the list."
 )

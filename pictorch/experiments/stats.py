@@ -165,7 +165,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
     for k in range(fewer):
         ways = ways * (n - k) // (k + 1)
         at_most += ways
-    return min(1.0, 2 * at_most / 2**n)
+    return min(1.0, float(2 * at_most / 2**n))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
