@@ -1,7 +1,7 @@
 """Config -> everything a run is made of. Beside `inputs` and the command line, the only place that knows `Config`."""
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -18,6 +18,7 @@ from pictorch.data.loader import Loader
 from pictorch.data.streams import generator
 from pictorch.engine import inputs, precision, trackers
 from pictorch.engine.inputs import Inputs, naming
+from pictorch.engine.memory import kept_memory
 from pictorch.engine.step import Update, batch_norms
 from pictorch.models.complexity import Complexity, count
 from pictorch.models.fused import fuse_for_training
@@ -59,10 +60,14 @@ class Job:
     threads: int
     notes: tuple[str, ...]
 
-    def process_settings(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def process_settings(self) -> Iterator[None]:
         """Return the context in which the job's steps are to run."""
-        deterministic = self.config.train.deterministic
-        return precision.process_settings(self.device, threads=self.threads, deterministic=deterministic)
+        settings = precision.process_settings(
+            self.device, threads=self.threads, deterministic=self.config.train.deterministic
+        )
+        with settings, kept_memory():
+            yield
 
     @property
     def precision(self) -> precision.Precision:

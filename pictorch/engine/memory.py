@@ -1,6 +1,7 @@
-"""Memory: the most that was held, and what to say when there is not enough."""
+"""Memory: the most that was held, what a run keeps for its next step, and what to say when there is not enough."""
 
 import contextlib
+import ctypes
 import re
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,32 @@ import torch
 
 from pictorch.config import Config, UserError
 from pictorch.data.streaming import number_after
+
+# Parameters of glibc's mallopt, from its malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+
+
+@contextlib.contextmanager
+def kept_memory() -> Iterator[None]:
+    """Keep what tensors on the CPU give back for those of the next step, where glibc allocates them.
+
+    By itself it returns large pieces to Linux, which clears each page when it is touched again: 40,000 pages in a step
+    of ResNet-18 on 128 images, a sixth of its time. Afterwards it does that again, as it comes to do with large pieces.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "gnu_get_libc_version"):
+        yield
+        return
+    assert libc is not None
+    libc.mallopt(MMAP_MAX, 0)
+    libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(MMAP_MAX, 65536)
+        libc.mallopt(MMAP_THRESHOLD, 2**25)
+        libc.mallopt(TRIM_THRESHOLD, 2**26)
+        libc.malloc_trim(0)
 
 
 @contextlib.contextmanager

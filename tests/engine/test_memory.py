@@ -119,3 +119,26 @@ def test_a_folder_that_does_not_fit_is_streamed_and_it_is_said(tmp_path: Path) -
     assert "of decoded images, more than 50% of the " in said
     assert said.endswith("that are free on cpu")
     assert next(job.train_loader.epoch(0)).images.shape == (1, 3, side, side)
+
+
+NEW_PAGES = """
+import resource, torch
+from pictorch.engine.memory import kept_memory
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(16):
+        torch.empty(2**26, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+with kept_memory():
+    new_pages()
+    print(new_pages())
+"""
+
+
+@pytest.mark.skipif(os.confstr("CS_GNU_LIBC_VERSION") is None, reason="the allocator is not glibc's")
+def test_memory_that_is_given_back_is_kept_for_the_next_step() -> None:
+    """Tensors of 64 MB are 16,384 pages each; Linux counts those that are touched for the first time."""
+    done = subprocess.run([sys.executable, "-c", NEW_PAGES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000
