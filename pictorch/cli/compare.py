@@ -9,7 +9,6 @@ from rich.table import Table
 
 from pictorch.cli.claims import network
 from pictorch.cli.text import say, show
-from pictorch.config.keywords import show as shown
 from pictorch.experiments import compare as comparing
 from pictorch.experiments.compare import Comparison
 
@@ -45,7 +44,7 @@ def lines(found: Comparison) -> Iterator[str]:
         error, recipe, seed = (run.result[key] for key in ("test_error", "recipe", "seed"))
         yield f"{letter}  {run.directory.path}: {error:.2f}% test error, {recipe}, seed {seed}"
     for key, (one, other) in found.settings.items():
-        yield f"   {key}: A {shown(one)}, B {shown(other)}"
+        yield f"   {key}: A {one}, B {other}"
     if not found.settings:
         yield "   the settings that decide the result are the same"
     yield from (f"   note: {note}" for note in found.notes)

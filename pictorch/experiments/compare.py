@@ -10,6 +10,7 @@ import numpy as np
 from pictorch import runs
 from pictorch.config import Config, UserError, load
 from pictorch.config.comparable import Network, decisive_settings
+from pictorch.experiments.claims import differing
 from pictorch.experiments.ledger import predictions
 from pictorch.experiments.stats import Paired, holm, mcnemar, paired
 from pictorch.runs import RunDir, RunError
@@ -76,7 +77,7 @@ def read_side(place: str, network: Network) -> list[Tested]:
         raise RunError(f"{directory.path}: this run is not finished: `{directory.resume_command()}`")
     side = sorted((read(directory) for directory in inside), key=lambda run: int(run.result["seed"]))
     for run, following in pairwise(side):
-        if different := differing(run.config, following.config, network):
+        if different := apart(run, following, network):
             key, (one, other) = next(iter(different.items()))
             raise UserError(
                 f"{path}: {run.directory.path} and {following.directory.path} are of two experiments ({key} is {one} "
@@ -113,7 +114,7 @@ def compare(first: Sequence[Tested], second: Sequence[Tested], names: Sequence[s
         pair=pair,
         seeds=seeds,
         errors=errors,
-        settings=differing(pair[0].config, pair[1].config, network),
+        settings=apart(*pair, network),
         notes=list(notes(*pair, sides)),
         images=len(labels),
         alone=(int((a & ~b).sum()), int((b & ~a).sum())),
@@ -164,10 +165,9 @@ def notes(first: Tested, second: Tested, sides: Sequence[Sequence[Tested]]) -> l
     return said
 
 
-def differing(one: Config, other: Config, network: Network) -> dict[str, tuple[Any, Any]]:
-    """Return {key: (value in one, in other)} of the settings that decide a result; None for a default."""
-    a, b = decisive_settings(one, network), decisive_settings(other, network)
-    return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}
+def apart(one: Tested, other: Tested, network: Network) -> dict[str, tuple[Any, Any]]:
+    """Return {key: (value in one, in other)} of the settings that decide a result."""
+    return differing(decisive_settings(one.config, network), decisive_settings(other.config, network))
 
 
 def by_class(labels: np.ndarray[Any, Any], a: Hits, b: Hits, names: Sequence[str]) -> list[Class]:

@@ -25,7 +25,7 @@ def test_two_runs_in_words(pair: Path, capsys: pytest.CaptureFixture[str], monke
     compare(str(pair / "a"), str(pair / "b"), as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert f"A  {pair / 'a'}: " in printed
-    assert "   optim.lr: A null, B 0.01\n   note: the seeds differ: 1 and 2\n" in printed
+    assert "   optim.lr: A default, B 0.01\n   note: the seeds differ: 1 and 2\n" in printed
     a, b = found["alone"]
     assert f"355 test images: both right {355 - a - b - found['neither']}, A alone {a}, B alone {b}, neither" in printed
     assert len(found["disagreed"]) == a + b

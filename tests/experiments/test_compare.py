@@ -45,7 +45,7 @@ def test_two_runs_are_counted_image_by_image(trained: Path) -> None:
     assert found.alone == (sum(bool(a[i]) for i in places), sum(bool(b[i]) for i in places))
     assert found.neither == sum(not one and not other for one, other in zip(a, b, strict=True))
     assert found.p == pytest.approx(scipy_stats.binomtest(found.alone[0], sum(found.alone)).pvalue)
-    assert found.settings == {"augment.mixup": (None, "on")}
+    assert found.settings == {"augment.mixup": ("default", "on")}
     assert (found.over_seeds, found.notes, found.images) == (None, [], 355)
     for digit, row in enumerate(found.classes):
         of_class = labels == digit
@@ -75,7 +75,9 @@ def test_runs_of_other_seeds_are_compared_and_that_is_said(trained: Path) -> Non
 
 
 def test_a_side_is_finished_runs_of_one_experiment(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"are of two experiments \(augment\.mixup is on in one and None in the other"):
+    with pytest.raises(
+        UserError, match=r"are of two experiments \(augment\.mixup is on in one and default in the other"
+    ):
         read_side(str(trained), network)
     with pytest.raises(RunError, match="there is no such run directory"):
         read_side(str(trained / "plain" / "7"), network)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from pictorch.cli.compat import seed1_flags
 from pictorch.config import ConfigError
 from pictorch.config.keywords import show
 
@@ -22,14 +23,8 @@ class Key(NamedTuple):
     why: str = ""
 
 
-DATASETS = {
-    "CIFAR10": "cifar10",
-    "CIFAR100": "cifar100",
-    "MNIST": "mnist",
-    "FashionMNIST": "fashion_mnist",
-    "KMNIST": "kmnist",
-    "ImageNet": "imagenet",
-}
+# The two documents are of one project.
+DATASETS = {**seed1_flags.DATASETS, "ImageNet": "imagenet"}
 OPTIMIZERS = ("sgd", "adam", "amsgrad", "lars", "adabound", "adaboundw")
 BLOCK_TYPES = ("basic", "bottleneck")
 # The program's order: it takes the first that is on.
