@@ -20,8 +20,9 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 def kept_memory() -> Iterator[None]:
     """Keep what tensors on the CPU give back for those of the next step, where glibc allocates them.
 
-    By itself it returns large pieces to Linux, which clears each page when it is touched again: 40,000 pages in a step
-    of ResNet-18 on 128 images, a sixth of its time. Afterwards it does that again, as it comes to do with large pieces.
+    By itself it returns large pieces to Linux, which clears each page when it is touched again: 35,302 pages in a step
+    of ResNet-18 on 128 images (benchmarks/pages.py). Afterwards it does that again, as in any process that had large
+    pieces.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "gnu_get_libc_version"):
