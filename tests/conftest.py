@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -30,6 +30,13 @@ def pytest_configure() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
+
+
+def required_in_ci(reason: str) -> NoReturn:
+    """Skip a test for what this machine lacks; fail it where PICTORCH_CI says that all is installed."""
+    if os.environ.get("PICTORCH_CI"):
+        pytest.fail(f"PICTORCH_CI is set, and yet: {reason}", pytrace=False)
+    pytest.skip(reason)
 
 
 def small_config(*overrides: str) -> Config:
