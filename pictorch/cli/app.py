@@ -307,6 +307,128 @@ def compare(
     compare.compare(first, second, as_json=json)
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+@exits
+def sweep(
+    grid: Annotated[
+        str, typer.Argument(metavar="GRID", help="A YAML file, or a grid's name: `pictorch recipes` lists them.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What to change in every cell.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the run directories lie (default: runs/GRID).")
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(metavar="NAME", help="local, ray (a Ray cluster) or slurm (an array job).")
+    ] = "local",
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="How many runs at a time (default: one a core, or a GPU).")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="6h, 90m, 1h30m: train only what has ended by then.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=1000, help="Runs of each cell (default: as the grid says).")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A look at every cell in a few minutes, one seed each: no results.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, its price and what is there already; train nothing.")
+    ] = False,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: $PICTORCH_DATA).")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="With ray: the cluster (default: $RAY_ADDRESS, or one here).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list of the cells; all else to stderr.")] = False,
+) -> None:
+    """Train a grid of settings over several seeds: planned, priced, resumable; then what the runs say together.
+
+    \b
+    pictorch sweep seed1_mnist --quick
+    pictorch sweep GRID.yaml --budget 6h
+    pictorch sweep GRID.yaml train.epochs=8 --executor slurm
+    """
+    from pictorch.cli import sweep
+
+    sweep.sweep(
+        [grid, *(settings or [])],
+        out=out,
+        executor=executor,
+        jobs=jobs,
+        budget=budget,
+        seeds=seeds,
+        quick=quick,
+        dry_run=dry_run,
+        data_dir=data_dir,
+        address=address,
+        as_json=json,
+    )
+
+
+@app.command("verify-resume", context_settings={"ignore_unknown_options": True})
+@exits
+def verify_resume(
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="As for `pictorch train`.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What to change in the recipe.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="A YAML file instead of a recipe.")] = None,
+    kills: Annotated[int, typer.Option(metavar="N", min=1, help="How often the run is killed.")] = 20,
+    processes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Train with torchrun by so many processes; one or all are killed.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", help="Draws the moments of the kills.")] = 0,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Keep the runs there (default: only where they differ).")
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: $PICTORCH_DATA).")
+    ] = None,
+) -> None:
+    """Prove that a run which is killed and resumed ends with the same bits as the uninterrupted one.
+
+    Kills a short run (kill -9) at random moments, some of them in the middle of a checkpoint's write. Ends with status
+    1, naming the first tensor that differs, where it does not hold.
+
+    \b
+    pictorch verify-resume
+    pictorch verify-resume train.epochs=8 augment.mixup.alpha=1 ema.decay=0.99 --processes 2
+    """
+    from pictorch.cli import verify_resume
+
+    words = [*([] if recipe is None else [recipe]), *(settings or [])]
+    verify_resume.verify_resume(
+        words, config=config, kills=kills, processes=processes, seed=seed, out=out, data_dir=data_dir
+    )
+
+
+@app.command()
+@exits
+def report(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATHS]", help="Run directories, or folders of them (default: runs/)."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where to write it (default: runs/report); a report is replaced.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object of the tables instead of lines.")] = False,
+) -> None:
+    """Make one HTML page of runs that opens offline: leaderboard, curves, grids, mistakes; and Markdown, CSV, figures.
+
+    \b
+    pictorch report
+    pictorch report runs/seed2-linear_scaling --out report
+    """
+    from pictorch.cli import report
+
+    report.report(paths or [], out=out, as_json=json)
+
+
 datasets = typer.Typer(
     rich_markup_mode=None, help="List, get, check and look at data sets and folders of images.\n\nAlone: the list."
 )
