@@ -9,11 +9,16 @@
       optim.lr: [0.1, 0.05]
     grid:                                       every value of each with every one of the others
       augment.cutout.size: [8, 16]
+      optim.weight_decay: {from: 1e-4, to: 1e-3, steps: 3, scale: log}
+    constraints:                                of a cell's whole configuration; a cell that breaks one is left out
+      - optim.lr <= train.batch_size / 640
     seeds: 5                                    runs of each cell
 
-The cells are the product of the three, those of `cells` outermost, then `zip`, then `grid` with its last key fastest.
+The cells are the product of the three, those of `cells` outermost, then `zip`, then `grid` with its last key fastest. A
+range (`from`, `to`, `steps`, and `scale`: linear or log) can stand wherever `zip` and `grid` have a list.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,8 +32,11 @@ from pictorch.config.explain import known_keys, near_key
 from pictorch.config.files import Layer, parse, read_yaml, shown
 from pictorch.config.keywords import show
 from pictorch.config.load import find_parent
+from pictorch.experiments.constraints import Constraint
 
-KEYS = ("extends", "cells", "zip", "grid", "seeds")
+KEYS = ("extends", "cells", "zip", "grid", "constraints", "seeds")
+RANGE = ("from", "to", "steps", "scale")
+DIGITS = 6  # of what a range computes
 MOST_CELLS = 10_000
 MOST_SEEDS = 1000
 
@@ -37,11 +45,16 @@ Cell = dict[str, Any]  # dotted key -> value
 
 @dataclass(frozen=True)
 class Grid:
-    """A recipe's name (or the YAML file in its place), the overrides of each cell, and how many seeds each has."""
+    """A recipe's name (or the YAML file in its place), the overrides of each cell, and how many seeds each has.
 
+    `constraints` are on a cell's whole configuration; whoever loads it leaves out the cells that break one.
+    """
+
+    name: str
     recipe: str | Path
     cells: tuple[tuple[str, ...], ...]
     seeds: int = 1
+    constraints: tuple[Constraint, ...] = ()
 
 
 def load(source: str | Path) -> Grid:
@@ -49,7 +62,7 @@ def load(source: str | Path) -> Grid:
 
     Raises UserError for an unknown grid, ConfigError naming file and line for a file that is not one.
     """
-    path = Path(source) if str(source).endswith((".yaml", ".yml")) else find(str(source))
+    path = Path(source).expanduser() if str(source).endswith((".yaml", ".yml")) else find(str(source))
     return Reading(path).grid()
 
 
@@ -89,7 +102,7 @@ class Reading:
         for i, cell in enumerate(written):
             if cell in written[:i]:
                 raise ConfigError(f"{shown(self.path)}: this cell stands twice in the grid: {' '.join(cell)}")
-        return Grid(self.recipe(), tuple(written), self.seeds())
+        return Grid(self.path.stem, self.recipe(), tuple(written), self.seeds(), self.constraints())
 
     def recipe(self) -> str | Path:
         name = self.tree.get("extends")
@@ -104,6 +117,15 @@ class Reading:
         if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
             self.refuse("seeds", f"expected a whole number from 1 to {MOST_SEEDS:,}, got {show(seeds)}")
         return seeds
+
+    def constraints(self) -> tuple[Constraint, ...]:
+        texts = self.tree.get("constraints", ())
+        if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+            self.refuse(
+                "constraints", "expected a list of comparisons, for example - optim.lr <= train.batch_size / 64"
+            )
+        place = self.origins.get("constraints", shown(self.path))
+        return tuple(Constraint.read(text, f"{place}: constraints") for text in texts)
 
     def cells(self) -> list[Cell]:
         """Return the combinations under `cells`, a single empty one where there are none."""
@@ -129,13 +151,38 @@ class Reading:
         lists = self.tree.get(block, {})
         if not isinstance(lists, dict):
             self.refuse(block, f"expected keys with a list of values each, got {show(lists)}")
-        for key, values in lists.items():
-            self.check_key(key, f"{block}.{key}")
-            if not isinstance(values, tuple) or not values:
-                self.refuse(f"{block}.{key}", f"expected a list of values, got {show(values)}")
-            for value in values:
-                self.check_value(value, f"{block}.{key}")
-        return lists
+        return {key: self.axis(f"{block}.{key}", key, values) for key, values in lists.items()}
+
+    def axis(self, place: str, key: str, values: Any) -> tuple[Any, ...]:
+        """Return the values of a key: a list's, or those of a range."""
+        self.check_key(key, place)
+        if isinstance(values, dict) and "from" in values:
+            return self.spread(place, values)
+        if not isinstance(values, tuple) or not values:
+            self.refuse(place, f"expected a list of values or a range {{from: A, to: B, steps: N}}, got {show(values)}")
+        for value in values:
+            self.check_value(value, place)
+        return values
+
+    def spread(self, place: str, given: Mapping[str, Any]) -> tuple[float, ...]:
+        """Return the values of a range, its ends among them: at equal distances, or with scale log at equal ratios."""
+        for key in given:
+            if key not in RANGE:
+                self.refuse(f"{place}.{key}", f"unknown key of a range{nearest(key, RANGE)}")
+        whole = {"to": None, "steps": None, "scale": "linear", **given}
+        low, high, steps, scale = (whole[key] for key in RANGE)
+        for key, value in (("from", low), ("to", high)):
+            if type(value) not in (int, float) or not math.isfinite(value):
+                self.refuse(f"{place}.{key}", f"expected a number, got {show(value)}")
+        if type(steps) is not int or not 2 <= steps <= MOST_CELLS:
+            self.refuse(f"{place}.steps", f"expected a whole number from 2 to {MOST_CELLS:,}, got {show(steps)}")
+        if scale not in ("linear", "log"):
+            self.refuse(f"{place}.scale", f"expected linear or log, got {show(scale)}")
+        if scale == "log" and min(low, high) <= 0:
+            self.refuse(place, f"a log scale goes from a number above 0 to another, got {show(low)} and {show(high)}")
+        if low == high:
+            self.refuse(place, f"expected a range from a number to another, got {show(low)} twice")
+        return between(low, high, steps, log=scale == "log")
 
     def check_key(self, key: str, place: str, prefix: str = "") -> None:
         if key not in known_keys() and not re.fullmatch(r"model\.\w+", key):
@@ -151,6 +198,16 @@ class Reading:
         for key in keys:
             if keys.count(key) > 1:
                 raise ConfigError(f"{shown(self.path)}: {key}: this key stands under two of cells, zip and grid")
+
+
+def between(low: float, high: float, steps: int, *, log: bool) -> tuple[float, ...]:
+    """Return `steps` numbers from `low` to `high`, rounded to six digits; whole numbers where all are."""
+    parts = [i / (steps - 1) for i in range(1, steps - 1)]
+    inner = [low * (high / low) ** t if log else low + (high - low) * t for t in parts]
+    numbers = [low, *inner, high]
+    if type(low) is type(high) is int and all(math.isclose(n, round(n), rel_tol=1e-12) for n in numbers):
+        return tuple(round(n) for n in numbers)
+    return (float(low), *(float(f"{n:.{DIGITS}g}") for n in inner), float(high))
 
 
 def overrides(cell: Cell) -> tuple[str, ...]:

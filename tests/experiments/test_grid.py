@@ -43,6 +43,27 @@ def test_a_grid_without_lists_is_its_recipe(tmp_path: Path) -> None:
     assert grid.load(write(tmp_path, "extends: digits/resnet_preact_8")).cells == ((),)
 
 
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        ("{from: 0.025, to: 3.2, steps: 8, scale: log}", [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2]),
+        ("{from: 8, to: 4096, steps: 10, scale: log}", [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]),
+        ("{from: 1, to: 2, steps: 3}", [1.0, 1.5, 2.0]),
+        ("{from: 5, to: 1, steps: 3}", [5, 3, 1]),
+        ("{from: 0.1, to: 1, steps: 4, scale: log}", [0.1, 0.215443, 0.464159, 1.0]),
+    ],
+)
+def test_ranges(tmp_path: Path, written: str, values: list[float]) -> None:
+    read = grid.load(write(tmp_path, f"extends: digits/resnet_preact_8\ngrid: {{train.batch_size: {written}}}"))
+    assert list(read.cells) == [(f"train.batch_size={value}",) for value in values]
+
+
+def test_a_range_can_be_zipped_with_a_list(tmp_path: Path) -> None:
+    text = "zip:\n  optim.lr: {from: 1, to: 4, steps: 3, scale: log}\n  train.batch_size: [1, 2, 4]"
+    read = grid.load(write(tmp_path, f"extends: digits/resnet_preact_8\n{text}"))
+    assert read.cells[2] == ("optim.lr=4", "train.batch_size=4")
+
+
 def test_a_file_can_stand_for_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: digits/resnet_preact_8\n")
     assert grid.load(write(tmp_path, "extends: mine\ngrid: {optim.lr: [0.1]}")).recipe == tmp_path / "mine.yaml"
@@ -61,8 +82,30 @@ def test_a_file_can_stand_for_the_recipe(tmp_path: Path) -> None:
             "grid:\n  optim.lrs: [0.1]",
             r"grid\.yaml:2: grid\.optim\.lrs: optim\.lrs is no key of a configuration; did you",
         ),
-        ("grid:\n  optim.lr: 0.1", r"grid\.yaml:2: grid\.optim\.lr: expected a list of values, got 0\.1"),
-        ("grid:\n  optim.lr: []", r"grid\.optim\.lr: expected a list of values, got \[\]"),
+        ("grid:\n  optim.lr: 0.1", r"grid\.yaml:2: grid\.optim\.lr: expected a list of values or a range .* got 0\.1"),
+        ("grid:\n  optim.lr: []", r"grid\.optim\.lr: expected a list of values or a range .* got \[\]"),
+        (
+            "grid:\n  optim.lr: {from: 1, to: 2, step: 3}",
+            r":2: grid\.optim\.lr\.step: unknown key of a range; did you mean",
+        ),
+        ("grid:\n  optim.lr: {from: a, to: 2, steps: 3}", r"grid\.optim\.lr\.from: expected a number, got 'a'"),
+        ("grid:\n  optim.lr: {from: 1, steps: 3}", r"grid\.optim\.lr\.to: expected a number, got null"),
+        (
+            "zip:\n  optim.lr: {from: 1, to: 2}",
+            r"zip\.optim\.lr\.steps: expected a whole number from 2 to 10,000, got null",
+        ),
+        ("grid:\n  optim.lr: {from: 1, to: 2, steps: 1}", r"steps: expected a whole number from 2 to 10,000, got 1"),
+        (
+            "grid:\n  optim.lr: {from: 1, to: 2, steps: 2, scale: cosine}",
+            r"scale: expected linear or log, got 'cosine'",
+        ),
+        ("grid:\n  optim.lr: {from: 0, to: 2, steps: 3, scale: log}", r"from a number above 0 to another, got 0 and 2"),
+        ("grid:\n  optim.lr: {from: 2, to: 2, steps: 3}", r"expected a range from a number to another, got 2 twice"),
+        ("constraints: optim.lr < 1", r":1: constraints: expected a list of comparisons, for example"),
+        (
+            "constraints:\n  - optim.lrs < 1",
+            r":1: constraints: 'optim\.lrs < 1': optim\.lrs is no key of a configuration",
+        ),
         ("grid: [1]", r"grid\.yaml:1: grid: expected keys with a list of values each, got \[1\]"),
         ("grid: {augment.mixup.alpha: [{a: 1}]}", r"expected a plain value; keys of a block are written with dots"),
         ("zip:\n  optim.lr: [1, 2]\n  train.seed: [1]", r":1: zip: .* but optim\.lr has 2, train\.seed has 1"),
@@ -103,7 +146,7 @@ def configuration(recipe: str, overrides: tuple[str, ...]) -> Config:
 
 
 @pytest.mark.parametrize("name", recipes.grids())
-def test_every_cell_of_every_shipped_grid_is_a_configuration(name: str) -> None:
+def test_every_cell_of_every_shipped_grid_is_a_configuration_of_its_own(name: str) -> None:
     hashes = {config_hash(configuration(recipe, cell)) for recipe, cell in cells_of([name])}
     assert len(hashes) == len(grid.load(name).cells)
 
@@ -121,7 +164,8 @@ def test_the_grids_of_seed_document_2_are_its_71_settings() -> None:
 
 def test_every_published_row_is_a_recipe_or_a_cell_of_a_grid() -> None:
     """What a number is a claim about can be typed: a recipe, or a grid's cell, and `as_published` at most beside it."""
-    known = {(recipe, frozenset(cell)) for recipe, cell in cells_of(recipes.grids())}
+    grids_of_documents = [name for name in recipes.grids() if name.startswith("grids/seed")]
+    known = {(recipe, frozenset(cell)) for recipe, cell in cells_of(grids_of_documents)}
     known |= {(name, frozenset()) for name in recipes.names()}
     claimed = {
         (number.recipe, frozenset(number.overrides) - {f"as_published={number.document}"})
