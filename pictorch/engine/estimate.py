@@ -21,11 +21,14 @@ WARM_UP, MEASURED = 3, 8
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of the first step (with any compilation), of a later one, of the whole run; and the most memory held."""
+    """Seconds of the first step (with any compilation), of a later one, of an evaluation, of the whole run; and the
+    most memory held."""
 
     updates: int
+    steps_per_epoch: int
     first_step_seconds: float
     step_seconds: float
+    evaluation_seconds: float
     run_seconds: float
     images_per_second: float
     peak_memory_bytes: int
@@ -55,11 +58,14 @@ def estimate(job: Job, *, warm_up: int = WARM_UP, measured: int = MEASURED) -> E
     updates = job.updates
     step_seconds, batch_seconds = statistics.median(steps[warm_up:]), statistics.median(timed)
     evaluations = -(-updates // len(loader) // train.eval_every_epochs)
+    evaluation_seconds = len(evaluation_loader) * batch_seconds
     return Estimate(
         updates=updates,
+        steps_per_epoch=len(loader),
         first_step_seconds=steps[0],
         step_seconds=step_seconds,
-        run_seconds=updates * step_seconds + evaluations * len(evaluation_loader) * batch_seconds,
+        evaluation_seconds=evaluation_seconds,
+        run_seconds=updates * step_seconds + evaluations * evaluation_seconds,
         images_per_second=train.batch_size / step_seconds,
         peak_memory_bytes=peak_memory_bytes(job.device),
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import re
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,13 @@ def enough_memory(config: Config) -> Iterator[None]:
             f"there is not enough memory{f' for another {wanted[1]}' if wanted else ''}; lower train.batch_size "
             f"(now {config.train.batch_size}), or take a smaller network than this {config.model.name}"
         ) from error
+
+
+def forget_peak() -> None:
+    """Count the most memory that this process holds from now on: another run was here before (Linux alone can)."""
+    gc.collect()  # what the last run left in circles is not this one's
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -12,6 +12,8 @@ from pictorch.models.complexity import count
 MEASURED_MACS = 10**10
 TRAINING_SECONDS, ANSWERING_SECONDS = 15, 4
 LEAST_STEPS, LEAST_BATCH, LEAST_ANSWERED = 8, 2, 10
+# Of a core without bf16 instructions; and what an image costs in training, over its forward pass.
+CORE_MACS_PER_SECOND, MACS_OF_TRAINING = 10**10, 3
 
 
 def quick(config: Config) -> list[str]:
@@ -66,3 +68,19 @@ def scaled(config: Config, *, batch_size: int, max_steps: int, max_images: int) 
             "evaluation": evaluation.model_copy(update=answered),
         }
     )
+
+
+def look(config: Config, seconds: float) -> Config:
+    """Return the form of a run that takes a CPU core about so many seconds, by what the network multiplies.
+
+    Unlike that of `quick` it is the same at every call, so that a sweep finds its directories again. Raises UserError
+    where the data are missing.
+    """
+    dataset = inputs.open_dataset(config)
+    spec = dataset.spec
+    macs = count(create_model(config, spec), in_channels=spec.in_channels, image_size=spec.image_size).macs
+    rate = CORE_MACS_PER_SECOND / max(1, macs)
+    images = max(LEAST_BATCH, min(int(rate / MACS_OF_TRAINING * seconds), len(dataset.train)))
+    batch_size = min(config.train.batch_size, max(LEAST_BATCH, images // LEAST_STEPS))
+    answered = max(LEAST_ANSWERED, int(rate * seconds * ANSWERING_SECONDS / TRAINING_SECONDS))
+    return scaled(config, batch_size=batch_size, max_steps=max(1, images // batch_size), max_images=answered)

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from pictorch.config import Config, UserError
 from pictorch.data.loader import ResidentLoader
 from pictorch.engine import inputs
 from pictorch.engine.build import Job, build
-from pictorch.engine.estimate import estimate
+from pictorch.engine.estimate import Estimate, estimate
 from pictorch.engine.interrupt import Interrupted, Stop, StopRequested, catch_signals
 from pictorch.engine.progress import Progress, Silent, Snapshot
 from pictorch.runs import RunDir
@@ -107,6 +108,10 @@ class Failed(UserError):
 
 class Lost(Exception):
     """A replica's process ended without a result."""
+
+
+class Broken(Lost):
+    """A fault of ours ended a replica's process, which has told it: it would end so again."""
 
 
 def several(config: Config) -> bool:
@@ -226,16 +231,18 @@ def why(outcome: Outcome) -> str:
     return f"{replica.name}{where}: {outcome.failure}"
 
 
-# Processes: a parent speaks to a replica's process through its standard input and output.
+# Processes: a parent speaks to the process of a replica, or of several one after another, through its standard input
+# and output.
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a replica's process is to do, and what it must know of the command that began it."""
+    """What a process is to do, and what it must know of the command that began it: to train in the directory `run`,
+    from where that is, or without one to measure what a run costs."""
 
     config: Config
     recipe: str
-    run: RunDir
+    run: RunDir | None
     together: int
     between: float
     argv: Sequence[str]
@@ -263,40 +270,71 @@ class Teller(Silent):
 
 
 class Processes:
-    """The processes of replicas. `command` is that of one, in which `serve` has to be called."""
+    """Processes that train one run after another, so that what a process needs to start is paid once.
 
-    def __init__(self, command: Sequence[str], *, recipe: str, together: int, listener: Listener) -> None:
-        self.command, self.recipe, self.together, self.listener = command, recipe, together, listener
+    `command` is that of one, in which `serve` has to be called. Each call of `train` or `measure` takes one that has
+    nothing to do, or starts one; `together` is how many there are to be at a time.
+    """
+
+    def __init__(self, command: Sequence[str], *, together: int, between: float = float("inf")) -> None:
+        self.command, self.together, self.between = command, together, between
         self.running: list[subprocess.Popen[bytes]] = []
+        self.idle: list[subprocess.Popen[bytes]] = []
+        self.stopping, self.lock = False, threading.Lock()
 
-    def train(self, replica: Replica) -> Row:
-        """Train a replica in a process; return its result.
+    def train(self, config: Config, run: RunDir, recipe: str, progress: Progress) -> Row:
+        """Train a run in a process; return its result.
 
-        Raises as the process did: StopRequested, UserError; Lost where it ended without a word.
+        Raises as the process did: StopRequested, UserError, Broken; Lost where it ended without a word.
         """
-        request = Request(replica.config, self.recipe, replica.run, self.together, self.listener.between, sys.argv)
-        places = os.pathsep.join(place or os.getcwd() for place in sys.path)
-        # In a session of its own, as Ctrl-C is sent to all processes of a terminal's and is the parent's to pass on.
-        with subprocess.Popen(
-            self.command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-            env=os.environ | {"PYTHONPATH": places},
-        ) as process:
-            assert process.stdin
-            assert process.stdout
+        return dict(self.answer(Request(config, recipe, run, self.together, self.between, sys.argv), progress))
+
+    def measure(self, config: Config) -> tuple[float, Estimate]:
+        """Return the seconds that building a run takes in a process, and what its steps do. Raises as `train` does."""
+        seconds, cost = self.answer(Request(config, "", None, self.together, self.between, sys.argv), Silent())
+        return seconds, cost
+
+    def answer(self, request: Request, progress: Progress) -> Any:
+        process = self.free()
+        assert process.stdin
+        with self.lock:
+            if self.stopping:
+                raise StopRequested
             with contextlib.suppress(BrokenPipeError):  # it ended already; how is seen below
                 os.write(process.stdin.fileno(), pickle.dumps(request))
-            self.running.append(process)
-            last, value = self.listen(process.stdout, self.listener.of(replica))
-        if last == "row":
-            return dict(value)
+        last, value = self.listen(process.stdout, progress)
+        if last in ("done", "mistake"):
+            self.idle.append(process)
+            if last == "mistake":
+                raise UserError(value)
+            return value
+        status = self.ended(process)
         if last == "stopped":
             raise StopRequested
-        if last == "mistake":
-            raise UserError(value)
-        raise Lost(lost(process.returncode, replica.run))
+        if last == "fault":
+            raise Broken(value)
+        raise Lost(lost(status, request.run))
+
+    def free(self) -> subprocess.Popen[bytes]:
+        """Return a process that waits for a request."""
+        with self.lock:
+            if self.stopping:
+                raise StopRequested
+            while self.idle:
+                process = self.idle.pop()
+                if process.poll() is None:
+                    return process
+            places = os.pathsep.join(place or os.getcwd() for place in sys.path)
+            # In a session of its own: Ctrl-C is sent to all processes of a terminal's, and is the parent's to pass on.
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": places},
+            )
+            self.running.append(process)
+            return process
 
     def listen(self, stream: Any, progress: Progress) -> tuple[str, Any]:
         """Pass on what a process says; return its last word, ("", None) without one."""
@@ -313,29 +351,46 @@ class Processes:
 
     def ask_to_stop(self) -> None:
         """Close the processes' standard input, which they take for a request to stop."""
-        for process in self.running:
-            if process.stdin and not process.stdin.closed:
-                process.stdin.close()
+        with self.lock:
+            self.stopping = True
+            for process in self.running:
+                if process.stdin and not process.stdin.closed:
+                    process.stdin.close()
 
     def kill(self) -> None:
         for process in self.running:
             process.kill()
 
+    def close(self) -> None:
+        """Let all processes end, and wait until they have."""
+        self.ask_to_stop()
+        for process in self.running:
+            self.ended(process)
 
-def lost(status: int, run: RunDir) -> str:
+    def ended(self, process: subprocess.Popen[bytes]) -> int:
+        """Return the exit status of a process that ends, once it has."""
+        with self.lock:
+            if process.stdin and not process.stdin.closed:
+                process.stdin.close()
+        status = process.wait()
+        if process.stdout:
+            process.stdout.close()
+        return status
+
+
+def lost(status: int, run: RunDir | None) -> str:
     """Return how a process ended that left no result."""
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    then = f"; continue with `{run.resume_command()}`" if run.config.exists() else ""
+    then = f"; continue with `{run.resume_command()}`" if run and run.config.exists() else ""
     return f"its process {how}{then}"
 
 
-def serve(train: Callable[[Request, Progress, Stop], Row]) -> None:
-    """Train the replica that standard input asks for, in this process; tell on standard output how it goes.
+def serve(work: Callable[[Request, Progress, Stop], Any]) -> None:
+    """Do what standard input asks for, one Request after another, in this process; tell on standard output how it goes.
 
     The end of standard input is a request to stop: the parent's, or the parent's own end, however it came.
     """
-    request: Request = pickle.load(sys.stdin.buffer)
-    sys.argv = list(request.argv)
+    requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
     answers = io.FileIO(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a network prints is no answer
 
@@ -343,18 +398,31 @@ def serve(train: Callable[[Request, Progress, Stop], Row]) -> None:
         with contextlib.suppress(BrokenPipeError):
             answers.write(pickle.dumps((kind, value)))
 
-    def watch(stop: Stop) -> None:
-        os.read(sys.stdin.fileno(), 1)
-        stop.requested = True
+    def read(stop: Stop) -> None:
+        try:
+            while True:
+                requests.put(pickle.load(sys.stdin.buffer))
+        except EOFError:
+            pass
+        finally:
+            stop.requested = True
+            requests.put(None)
 
     with catch_signals() as stop:
-        threading.Thread(target=watch, args=(stop,), daemon=True).start()
-        try:
-            tell("row", train(request, Teller(tell, request.between), stop))
-        except StopRequested:
-            tell("stopped", None)
-        except UserError as error:
-            tell("mistake", str(error))
+        threading.Thread(target=read, args=(stop,), daemon=True).start()
+        while (request := requests.get()) is not None:
+            sys.argv = list(request.argv)
+            try:
+                tell("done", work(request, Teller(tell, request.between), stop))
+            except StopRequested:
+                tell("stopped", None)
+                return
+            except UserError as error:
+                tell("mistake", str(error))
+            except Exception as error:
+                traceback.print_exc()
+                tell("fault", f"{type(error).__name__}: {error}")
+                sys.exit(1)
 
 
 # Threads: what replicas in one process share, and what they must not.

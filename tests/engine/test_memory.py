@@ -18,6 +18,7 @@ from pictorch.config import UserError
 from pictorch.data.loader import ResidentLoader
 from pictorch.data.streaming import MOST_OF_FREE, StreamingLoader, free_memory_bytes
 from pictorch.engine.build import build
+from pictorch.engine.memory import forget_peak, peak_memory_bytes
 from pictorch.engine.progress import Silent
 
 PROC = Path("/proc/self/status")
@@ -142,3 +143,15 @@ def test_memory_that_is_given_back_is_kept_for_the_next_step() -> None:
     """Tensors of 64 MB are 16,384 pages each; Linux counts those that are touched for the first time."""
     done = subprocess.run([sys.executable, "-c", NEW_PAGES], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000
+
+
+@linux
+def test_a_peak_can_be_forgotten() -> None:
+    """What a worker's earlier run held is not the next one's."""
+    before = peak_memory_bytes(torch.device("cpu"))
+    block = bytearray(300_000_000)
+    assert peak_memory_bytes(torch.device("cpu")) >= max(before, len(block))
+    with_block = peak_memory_bytes(torch.device("cpu"))
+    del block
+    forget_peak()
+    assert peak_memory_bytes(torch.device("cpu")) < with_block - 250_000_000

@@ -13,7 +13,7 @@ from pictorch import api, data, runs
 from pictorch.cli import claims
 from pictorch.cli.training import train
 from pictorch.config import UserError, load
-from pictorch.engine.quick import measurable, quick, scaled
+from pictorch.engine.quick import look, measurable, quick, scaled
 
 WORDS = {"config": None, "resume": None, "out": None, "data_dir": None, "dry_run": False, "quick": True}
 
@@ -88,3 +88,16 @@ def test_the_largest_networks_take_a_minute(tmp_path: Path, recipe: str) -> None
     used = after.children_user + after.children_system - before.children_user - before.children_system
     assert not json.loads((tmp_path / "run" / "result.json").read_text())["complete"]
     assert used < 60
+
+
+def test_a_look_is_the_same_at_every_call_and_smaller_for_larger_networks() -> None:
+    config = load("digits/resnet_preact_8", ["train.max_steps=1000", "train.epochs=100"]).config
+    small = look(config, 2.0)
+    assert look(config, 2.0) == small
+    assert small.train.max_steps is not None
+    assert small.train.max_steps * small.train.batch_size <= 1437
+    assert small.evaluation.max_images is not None
+    wide = load("digits/resnet_preact_8", ["model.base_channels=512"]).config
+    large = look(wide, 2.0)
+    assert (large.train.max_steps or 0) * large.train.batch_size < small.train.max_steps * small.train.batch_size
+    assert large.optim.lr < wide.optim.lr

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from conftest import SMALL, PressCtrlC, same, small_config, state_of
 import pictorch
 from pictorch import api, runs
 from pictorch.config import Config, UserError, config_hash
+from pictorch.config.schema import Model
 from pictorch.data.streaming import cores
 from pictorch.engine import checkpoint, replicas
 from pictorch.engine.build import Job, build
-from pictorch.engine.interrupt import Interrupted, Stop, catch_signals
+from pictorch.engine.interrupt import Interrupted, Stop, StopRequested, catch_signals
 from pictorch.engine.progress import Progress, Silent
 from pictorch.engine.replicas import Needs, Outcome, Quiet, Replica
 from pictorch.runs import RunDir
@@ -33,6 +34,19 @@ DROPOUT = (
 )
 CLOCK = {"train_seconds", "images_per_second", "peak_memory_bytes", "finished", "started"}
 CODE = {"commit", "dirty", "source_sha256"}  # of a checkout that may change while it is tested
+
+
+BROKEN_NETWORK = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, *, num_classes, in_channels, image_size):
+        super().__init__()
+        self.head = nn.Linear(in_channels * image_size**2, num_classes)
+    def forward(self, images):
+        if self.training:
+            raise ZeroDivisionError("out of order")
+        return self.head(images.flatten(1))
+"""
 
 
 def of(*overrides: str) -> Config:
@@ -140,6 +154,57 @@ def test_learning_rates_and_one_that_diverges() -> None:
     same_as_alone(good.replica.run.path, of("optim.lr=0.1"))
 
 
+def work_of(processes: replicas.Processes, listener: replicas.Listener) -> Callable[[Replica], dict[str, Any]]:
+    return lambda replica: processes.train(replica.config, replica.run, "small", listener.of(replica))
+
+
+def test_a_process_trains_one_run_after_another_to_the_bits_of_each_alone() -> None:
+    """A mistake in one leaves the process to the others; what it measures changes nothing."""
+    processes = replicas.Processes(api.REPLICA, together=2)
+    other = of("train.seed=5", "model.base_channels=4", "train.batch_size=64", "ema.decay=0.9")
+    assert processes.measure(other)[1].updates == 12
+    for config, name in ((of(), "first"), (other, "second")):
+        row = processes.train(config, RunDir(Path(name)), "small", Silent())
+        assert row == runs.read_result(RunDir(Path(name)))
+        with pytest.raises(UserError, match="batches of 2,000 images"):
+            processes.train(of("train.batch_size=2000"), RunDir(Path("third")), "small", Silent())
+    assert len(processes.running) == 1
+    processes.close()
+    assert processes.running[0].returncode == 0
+    same_as_alone(Path("first"), of())
+    same_as_alone(Path("second"), other)
+
+
+def test_a_run_that_was_begun_goes_on_in_a_process() -> None:
+    with pytest.raises(Interrupted):
+        api.train_one(of("train.epochs=4"), recipe="small", out="run", progress=PressCtrlC(5))
+    processes = replicas.Processes(api.REPLICA, together=1)
+    processes.train(of("train.epochs=4"), RunDir(Path("run")), "small", Silent())
+    processes.close()
+    same_as_alone_after_resume(Path("run"), of("train.epochs=4"))
+
+
+def test_a_fault_of_ours_in_a_process_is_told_and_the_next_run_has_another() -> None:
+    """Its network fails in training."""
+    Path("broken.py").write_text(BROKEN_NETWORK)
+    processes = replicas.Processes((*api.REPLICA[:1], *api.REPLICA[2:]), together=1)
+    config = of().model_copy(update={"model": Model(name="broken:Net")})
+    with pytest.raises(replicas.Broken, match="ZeroDivisionError: out of order"):
+        processes.train(config, RunDir(Path("run")), "small", Silent())
+    processes.train(of("train.epochs=1"), RunDir(Path("next")), "small", Silent())
+    assert len(processes.running) == 2
+    processes.close()
+
+
+def test_after_a_request_to_stop_nothing_is_begun() -> None:
+    processes = replicas.Processes(api.REPLICA, together=1)
+    processes.ask_to_stop()
+    with pytest.raises(StopRequested):
+        processes.train(of(), RunDir(Path("run")), "small", Silent())
+    assert processes.running == []
+    processes.close()
+
+
 class Kills(Quiet):
     """Kill the process of "seed 1" after its first epoch."""
 
@@ -158,9 +223,10 @@ class Kills(Quiet):
 def test_a_replica_that_is_killed_is_named_and_the_others_go_on() -> None:
     listener = Kills()
     with replicas.reserved(of("train.replicas=2"), "small") as group:
-        processes = replicas.Processes(api.REPLICA, recipe="small", together=2, listener=listener)
+        processes = replicas.Processes(api.REPLICA, together=2)
         listener.processes = processes
-        outcomes = replicas.train_all(group, processes.train, at_once=1, stop=Stop(), listener=listener)
+        outcomes = replicas.train_all(group, work_of(processes, listener), at_once=1, stop=Stop(), listener=listener)
+        processes.close()
     killed = group[0].run
     assert [outcome.row is not None for outcome in outcomes] == [False, True]
     with pytest.raises(replicas.Failed) as caught:
