@@ -5,12 +5,16 @@ directories. What trains a run is handed to an executor from above: this room do
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol
 
 from pictorch.config import Config
 from pictorch.runs import RunDir
+
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,35 @@ class Executor(Protocol):
         """Carry out all tasks in their order, as many at once as there is room; return when all have ended.
 
         `ended` is called once for each, from any thread. Once `stop.requested`, no further task is begun, and those
-        under way are asked to stop: they save and end. A task after whose `latest` it is not begun; both kinds are
-        told as stopped.
+        under way are asked to stop: they save and end. After its `latest` a task is not begun either. Both are told as
+        stopped.
         """
+
+
+class Local:
+    """Runs on this machine, `jobs` at a time.
+
+    `work` carries out one, in a thread of its own, and returns how it ended. `ask` is called, again and again, to pass
+    on a request to stop, and `kill` at a second Ctrl-C.
+    """
+
+    def __init__(
+        self, jobs: int, work: Callable[[Task], Ended], *, ask: Callable[[], None], kill: Callable[[], None]
+    ) -> None:
+        self.jobs, self.work, self.ask, self.kill = jobs, work, ask, kill
+
+    def run(self, tasks: Sequence[Task], ended: Callable[[Ended], None], stop: Stop) -> None:
+        def attempt(task: Task) -> None:
+            late = stop.requested or time.time() > task.latest
+            ended(Ended(task, stopped=True) if late else self.work(task))
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            futures = [pool.submit(attempt, task) for task in tasks]
+            try:
+                while wait(futures, timeout=POLL_SECONDS).not_done:
+                    if stop.requested:
+                        self.ask()
+            except KeyboardInterrupt:
+                self.kill()
+        for future in futures:
+            future.result()
