@@ -148,9 +148,10 @@ def numbers(axis: "Axis", ticks: Sequence[float]) -> None:
 def curve(axes: "Axes", lines: Sequence[Curve], title: str) -> None:
     """Draw the median of the seeds' errors over the epochs, and their range, on a logarithmic axis."""
     for key, colour in (("train_error", "tab:gray"), ("val_error", "tab:blue"), ("test_error", "tab:red")):
-        epochs = sorted({point["epoch"] for line in lines for point in line if point.get(key)})
-        at = {epoch: [p[key] for line in lines for p in line if p["epoch"] == epoch and p.get(key)] for epoch in epochs}
-        if epochs:
+        at: dict[float, list[float]] = {}
+        for point in (point for line in lines for point in line if point.get(key)):
+            at.setdefault(point["epoch"], []).append(point[key])
+        if epochs := sorted(at):
             middle = [statistics.median(at[epoch]) for epoch in epochs]
             axes.plot(epochs, middle, color=colour, label=f"{key.partition('_')[0]} ({middle[-1]:.2f}%)")
             low, high = ([end(at[epoch]) for epoch in epochs] for end in (min, max))
