@@ -1,9 +1,11 @@
 """The package in five functions; the command line calls the same ones."""
 
+import contextlib
 import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from pictorch.deploy.predict import Prediction
     from pictorch.engine.build import Job
+    from pictorch.engine.distributed import World
     from pictorch.engine.evaluate import Evaluation
     from pictorch.engine.interrupt import Stop
     from pictorch.engine.progress import Progress
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 # What decides the last bits of a result: a resumed run is the uninterrupted one where these have not changed.
 BITWISE = ("torch", "kernels", "cpu", "gpu", "device", "source_sha256")
+PROBE_STEPS = 20  # of a kind of run, before a sweep
 DRAWING = threading.Lock()  # matplotlib is not made for threads
 REPLICA = (sys.executable, "-P", "-c", "from pictorch.api import replica_process; replica_process()")
 
@@ -99,20 +103,31 @@ def train_one(
     out: Path | str | None = None,
     inside_run: bool = False,
     progress: "Progress | None" = None,
+    stop: "Stop | None" = None,
 ) -> Result:
-    """Train a configuration without replicas, as `train` says; `inside_run`: `out` may lie within another run's."""
+    """Train a configuration without replicas, as `train` says; `inside_run`: `out` may lie within another run's.
+
+    Called in each of the processes that torchrun started, it is one run, which the first of them writes. With a `stop`,
+    which somebody else sets, it raises StopRequested in the place of Interrupted.
+    """
     from pictorch.engine.build import build
+    from pictorch.engine.distributed import joined
     from pictorch.engine.interrupt import resumable
     from pictorch.engine.memory import enough_memory
 
-    path = runs.default_path(recipe, config.train.seed) if out is None else runs.directory(out)
-    runs.check_new(path, inside_run=inside_run)
-    config = capped(config)
-    with enough_memory(config):
-        job = build(config)
-        env = first_environment(job, recipe)
-        with resumable(RunDir(path)) as stop, job.process_settings():
-            return begin(job, path, env, progress, stop, inside_run=inside_run)
+    def free_path() -> Path:
+        path = runs.default_path(recipe, config.train.seed) if out is None else runs.directory(out)
+        runs.check_new(path, inside_run=inside_run)
+        return path
+
+    with joined() as world:
+        path = world.lead(free_path)
+        config = capped(config)
+        with enough_memory(config):
+            job = world.together(lambda: build(config, world=world))
+            env = first_environment(job, recipe)
+            with resumable(RunDir(path), stop) as stop, job.process_settings():
+                return begin(job, path, env, progress, stop, inside_run=inside_run)
 
 
 def capped(config: Config) -> Config:
@@ -141,10 +156,13 @@ def train_replicas(config: Config, *, recipe: str = "custom", progress: "Listene
     or SIGTERM, from where `resume` goes on with each.
     """
     from pictorch.engine import replicas
+    from pictorch.engine.distributed import started_by_torchrun
     from pictorch.engine.inputs import naming
     from pictorch.engine.interrupt import catch_signals
     from pictorch.engine.precision import choose_device
 
+    if started_by_torchrun():
+        raise UserError("train.replicas: these are runs of their own, each on one device: start them without torchrun")
     config = capped(config)
     with naming("train.device"):
         on_cpu = choose_device(config.train.device).type == "cpu"
@@ -168,11 +186,11 @@ def in_processes(group: "Sequence[Replica]", recipe: str, listener: "Listener", 
     at_once = max(1, min(len(group), cores() // int(config.train.threads)))
     with enough_memory(config):
         listener.start(build(config), group, at_once)  # what is wrong with all of them is told once
-    processes = replicas.Processes(REPLICA, recipe=recipe, together=len(group), listener=listener)
+    processes = replicas.Processes(REPLICA, together=len(group), between=listener.between)
     try:
         return replicas.train_all(
             group,
-            processes.train,
+            lambda replica: processes.train(replica.config, replica.run, recipe, listener.of(replica)),
             at_once=at_once,
             stop=stop,
             listener=listener,
@@ -180,24 +198,35 @@ def in_processes(group: "Sequence[Replica]", recipe: str, listener: "Listener", 
             kill=processes.kill,
         )
     finally:
+        processes.close()
         listener.close()
 
 
 def replica_process() -> None:
-    """Train the replica that standard input asks for: what a process of `in_processes` does."""
+    """Train the runs that standard input asks for, or measure them: what a process of replicas or of a sweep does."""
     from pictorch.engine import replicas
     from pictorch.engine.build import build
-    from pictorch.engine.memory import enough_memory
+    from pictorch.engine.estimate import estimate
+    from pictorch.engine.memory import enough_memory, forget_peak
 
-    def train_it(request: "Request", progress: "Progress", stop: "Stop") -> dict[str, Any]:
+    def work(request: "Request", progress: "Progress", stop: "Stop") -> Any:
+        forget_peak()
+        if request.run and request.run.config.exists():
+            data_dir = request.config.data.dir
+            return resume(
+                request.run.path, expected=request.config, data_dir=data_dir, progress=progress, stop=stop
+            ).row
+        started = time.perf_counter()
         with enough_memory(request.config):
             job = build(request.config)
-            env = first_environment(job, request.recipe, replicas=request.together)
             stop.check()
             with job.process_settings():
+                if request.run is None:
+                    return time.perf_counter() - started, estimate(job, measured=PROBE_STEPS)
+                env = first_environment(job, request.recipe, replicas=request.together)
                 return begin(job, request.run.path, env, progress, stop).row
 
-    replicas.serve(train_it)
+    replicas.serve(work)
 
 
 def in_threads(group: "Sequence[Replica]", recipe: str, listener: "Listener", stop: "Stop") -> "list[Outcome]":
@@ -236,15 +265,18 @@ def resume(
     expected: Config | None = None,
     data_dir: str | None = None,
     progress: "Progress | None" = None,
+    stop: "Stop | None" = None,
 ) -> Result:
     """Continue a run that was stopped, to the weights that the uninterrupted run ends with; return its result.
 
-    Threads and precision are those that the run began with. A finished run is returned as it is. Raises UserError,
-    before anything is changed, when `expected` is given and is not the run's configuration (wherever its data lie),
-    when the data are no longer the same, and when a file of the run is damaged.
+    Threads, precision and the number of processes are those that the run began with. A finished run is returned as it
+    is. With a `stop` it raises StopRequested in the place of Interrupted. Raises UserError, before anything is changed,
+    when `expected` is given and is not the run's configuration (wherever its data lie), when the data are no longer the
+    same, and when a file of the run is damaged.
     """
     from pictorch.engine import environment
     from pictorch.engine.build import build
+    from pictorch.engine.distributed import joined
     from pictorch.engine.interrupt import resumable
     from pictorch.engine.memory import enough_memory
     from pictorch.engine.state import restore
@@ -254,16 +286,14 @@ def resume(
     refuse_differences(run, config, expected)
     if run.result.exists():
         return Result(run.path, runs.read_result(run))
-    with runs.lock(run), enough_memory(config):
+    with joined() as world, locked(run, world), enough_memory(config):
         env = environment.read(run)
-        for key in ("threads", "precision"):
-            asked = getattr(config.train, key)
-            if asked not in ("auto", env[key]):
-                raise RunError(
-                    f"{run.config}: train.{key} is {asked}, but the run began with {env[key]} and keeps it; "
-                    f"nothing was changed: put {env[key]} back, or start a new run"
-                )
-        job = build(with_data_dir(config, data_dir), threads=env["threads"], precise=env["precision"])
+        refuse_changes(run, config, env, world)
+        job = world.together(
+            lambda: build(
+                with_data_dir(config, data_dir), threads=env["threads"], precise=env["precision"], world=world
+            )
+        )
         if env["data_checksum"] != job.dataset.checksum:
             raise RunError(
                 f"{run.path}: this run was started on {env.get('dataset')} with checksum {env['data_checksum']}, "
@@ -274,10 +304,49 @@ def resume(
         for key in BITWISE:
             if progress and now[key] != env.get(key):
                 progress.note(f"{key} is {now[key]}, the run began with {env.get(key)}: its last bits may differ")
-        with resumable(run) as stop, job.process_settings():
-            runs.sweep(run)
-            runs.write_json(run.env, env | {"resumed": [*env["resumed"], now]})
+        with resumable(run, stop) as stop, job.process_settings():
+            if world.leads:
+                runs.sweep(run)
+                runs.write_json(run.env, env | {"resumed": [*env["resumed"], now]})
             return complete(job, run, state, progress, stop)
+
+
+def run_to_end(
+    config: Config,
+    *,
+    recipe: str,
+    out: Path | str,
+    progress: "Progress | None" = None,
+    stop: "Stop | None" = None,
+) -> Result:
+    """Train a run in the directory `out`, or go on with it where it was begun, or return it where it is finished.
+
+    Raises as `train_one` and `resume` do.
+    """
+    if RunDir(runs.directory(out)).config.exists():
+        return resume(out, expected=capped(config), progress=progress, stop=stop)
+    return train_one(config, recipe=recipe, out=out, progress=progress, stop=stop)
+
+
+def refuse_changes(run: RunDir, config: Config, env: dict[str, Any], world: "World") -> None:
+    """Raise RunError where the run would go on with other threads, precision or processes than it began with."""
+    for key in ("threads", "precision"):
+        asked = getattr(config.train, key)
+        if asked not in ("auto", env[key]):
+            raise RunError(
+                f"{run.config}: train.{key} is {asked}, but the run began with {env[key]} and keeps it; "
+                f"nothing was changed: put {env[key]} back, or start a new run"
+            )
+    if env["processes"] != world.size:
+        began = "one process" if env["processes"] == 1 else f"torchrun --nproc-per-node {env['processes']}"
+        raise RunError(
+            f"{run.path}: this run began with {began} and goes on only so, got {world.size}; nothing was changed"
+        )
+
+
+def locked(run: RunDir, world: "World") -> contextlib.AbstractContextManager[None]:
+    """Return the context that holds the run directory for this process, or for the first of several."""
+    return runs.lock(run) if world.leads else contextlib.nullcontext()
 
 
 def refuse_differences(run: RunDir, config: Config, expected: Config | None) -> None:
@@ -310,6 +379,7 @@ def first_environment(job: "Job", recipe: str, *, replicas: int = 1) -> dict[str
         "data_checksum": job.dataset.checksum,
         "data_official": job.dataset.official,
         "replicas": replicas,
+        "processes": job.world.size,
         "resumed": [],
     }
 
@@ -326,8 +396,8 @@ def begin(
     """Make the run directory and train in it from the start to the end."""
     from pictorch.engine.state import restore
 
-    run = runs.create(path, to_dict(job.config), env, inside_run=inside_run)
-    with runs.lock(run):
+    run = job.world.lead(lambda: runs.create(path, to_dict(job.config), env, inside_run=inside_run))
+    with locked(run, job.world):
         return complete(job, run, restore(job, run), progress, stop)
 
 
@@ -340,17 +410,21 @@ def complete(job: "Job", run: RunDir, state: "State", progress: "Progress | None
     from pictorch.engine.progress import Silent
     from pictorch.engine.results import result_row, write_artefacts
 
-    listener = progress or Silent()
+    listener = progress if progress and job.world.leads else Silent()
     listener.start(job, run)
     try:
         evaluation, raw = fit(job, run, state, progress=listener, stop=stop)
     finally:
         listener.close()
-    write_artefacts(job, run, evaluation)
-    row = result_row(job, run, state, evaluation, raw)
-    draw_curves(run, row, listener)
-    runs.finish(run, row)
-    return Result(run.path, row)
+
+    def write() -> dict[str, Any]:
+        write_artefacts(job, run, evaluation)
+        row = result_row(job, run, state, evaluation, raw)
+        draw_curves(run, row, listener)
+        runs.finish(run, row)
+        return row
+
+    return Result(run.path, job.world.lead(write))
 
 
 def draw_curves(run: RunDir, row: dict[str, Any], listener: "Progress") -> None:

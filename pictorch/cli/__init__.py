@@ -21,12 +21,15 @@ def main() -> None:
 def at_terminal() -> Iterator[None]:
     """Within it Ctrl-C ends at once, any name can be printed, and at the end what was printed is written out."""
     signal.signal(signal.SIGINT, leave)
-    from pictorch.cli.text import finish_output
+    from pictorch.cli.exits import leads
+    from pictorch.cli.text import close_output, finish_output
 
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown escaped; it is no reason to lose a run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if not leads():
+        close_output()
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """How commands end: 0 done, 2 a mistake of the user's (one message, no traceback), 1 a failure of ours, 130 stopped."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -20,10 +21,12 @@ def exits(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            if leads():
+                print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
-            print(str(interrupt) or "interrupted", file=sys.stderr)
+            if leads():
+                print(str(interrupt) or "interrupted", file=sys.stderr)
             sys.exit(130)
         except BrokenPipeError:
             # The reader of a list went away (`| head`): nothing is wrong, and nothing more can be printed.
@@ -31,3 +34,8 @@ def exits(command: Callable[P, R]) -> Callable[P, R]:
             sys.exit(0)
 
     return guarded
+
+
+def leads() -> bool:
+    """Return whether this process speaks for all: of those that torchrun starts together, the first does."""
+    return os.environ.get("RANK", "0") == "0"

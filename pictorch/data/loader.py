@@ -5,7 +5,7 @@ The resident loader has no workers and copies nothing but one gather a batch.
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import final
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from pictorch.config.errors import UserError
 from pictorch.data.geometry import ResizedCrop
 from pictorch.data.parts import Split
-from pictorch.data.pipeline import Batch, Feed, Pipeline
+from pictorch.data.pipeline import WHOLE, Batch, Feed, Pipeline, Share
 from pictorch.data.streams import generator
 
 
@@ -22,10 +22,20 @@ class Loader(ABC):
     """Images with their labels, and the epochs over them, as `pipeline` makes them.
 
     An epoch is a pure function of (seed, epoch), the seed being the pipeline's. `shuffle` draws the order; without it
-    and with a pipeline that augments nothing a loader serves evaluation: every image once, in order.
+    and with a pipeline that augments nothing a loader serves evaluation: every image once, in order. Of each batch it
+    gives the `share` of one of several processes, as that part of the whole batch is.
     """
 
-    def __init__(self, *, labels: Tensor, pipeline: Pipeline, batch_size: int, shuffle: bool, drop_last: bool) -> None:
+    def __init__(
+        self,
+        *,
+        labels: Tensor,
+        pipeline: Pipeline,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        share: Share = WHOLE,
+    ) -> None:
         """Put the labels int64 [n] on the pipeline's device.
 
         Raises UserError for a batch larger than the data where `drop_last` would leave no batch at all, ValueError for
@@ -44,6 +54,7 @@ class Loader(ABC):
             raise ValueError(f"labels outside 0..{len(pipeline.targets) - 1}")
         self.labels = labels.to(pipeline.device)
         self.pipeline, self.batch_size, self.drop_last, self.shuffle = pipeline, batch_size, drop_last, shuffle
+        self.share = share
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -60,10 +71,27 @@ class Loader(ABC):
         n, seed = len(self.labels), self.pipeline.seed
         return torch.randperm(n, generator=generator(seed, epoch, "order")) if self.shuffle else torch.arange(n)
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_batch: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of epoch number `epoch` (from 0) from `start_batch` on, as the whole epoch has them."""
         with contextlib.closing(self.feeds(epoch, start_batch)) as feeds:
             yield from map(self.batch, feeds)
+
+    def positions(self, batch: int) -> slice:
+        """Return the positions of an epoch that a batch is made of here: of a mixture all, since any two may meet."""
+        first = batch * self.batch_size
+        n = min(self.batch_size, len(self.labels) - first)
+        at = (WHOLE if self.pipeline.mixes else self.share).positions(n)
+        return slice(first + at.start, first + at.stop)
+
+    def images_in(self, feed: Feed) -> int:
+        """Return the number of images of the batch that `feed` is a part of."""
+        return len(feed.labels) * (1 if self.pipeline.mixes else self.share.of)
+
+    def own(self, batch: Batch) -> Batch:
+        """Return this process's part of what the pipeline made of `positions`."""
+        if not self.pipeline.mixes or self.share == WHOLE:
+            return batch
+        return self.share.take(batch, self.pipeline.views)
 
     @abstractmethod
     def feeds(self, epoch: int, start_batch: int = 0) -> Generator[Feed, None, None]:
@@ -93,13 +121,19 @@ class ResidentLoader(Loader):
         shuffle: bool,
         drop_last: bool,
         resized_crop: ResizedCrop | None = None,
+        share: Share = WHOLE,
     ) -> None:
         """Put the split on the pipeline's device.
 
         Raises as Loader does, and ValueError for images that the pipeline is not for.
         """
         super().__init__(
-            labels=split.labels, pipeline=pipeline, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last
+            labels=split.labels,
+            pipeline=pipeline,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            share=share,
         )
         _, channels, height, width = split.images.shape
         if not height == width == pipeline.image_size or pipeline.channels != channels:
@@ -121,7 +155,7 @@ class ResidentLoader(Loader):
         order = order.to(device)
         labels = self.labels[order]
         for batch in range(start_batch, len(self)):
-            at = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            at = self.positions(batch)
             yield Feed(order[at], labels[at], None if boxes is None else boxes[at], drawn.rows(at, batch))
 
     def batch(self, feed: Feed) -> Batch:
@@ -130,7 +164,7 @@ class ResidentLoader(Loader):
             parts = self.resized_crop(self.source[chosen], feed.boxes, self.pipeline.image_size)
             source = self.pipeline.source(parts)
             chosen = torch.arange(len(parts), device=parts.device)
-        return self.pipeline(source, chosen, feed.labels, feed.rows)
+        return self.own(self.pipeline(source, chosen, feed.labels, feed.rows))
 
     def boxes(self, epoch: int) -> Tensor | None:
         """Return int64 [n,4], on the device: the part of the image at each position; None where it is the whole."""

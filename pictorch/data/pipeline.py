@@ -43,6 +43,26 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
+class Share(NamedTuple):
+    """The part `number` (from 0) of `of` consecutive ones, as equal as can be."""
+
+    number: int
+    of: int
+
+    def positions(self, n: int) -> slice:
+        """Return which of n this is."""
+        return slice(self.number * n // self.of, (self.number + 1) * n // self.of)
+
+    def take(self, batch: Batch, views: int) -> Batch:
+        """Return the part of a batch, with all `views` of its images."""
+        at = self.positions(len(batch.labels))
+        images = [view[at] for view in batch.images.chunk(views)]
+        return Batch(torch.cat(images) if views > 1 else images[0], batch.targets[at], batch.labels[at])
+
+
+WHOLE = Share(0, 1)
+
+
 class Step(Protocol):
     """An augmentation of each image on its own.
 

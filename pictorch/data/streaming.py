@@ -26,7 +26,7 @@ from pictorch.config.errors import UserError
 from pictorch.data.geometry import ResizedCrop, evaluation_crop, resample_one
 from pictorch.data.loader import Loader
 from pictorch.data.parts import InOrder, Read
-from pictorch.data.pipeline import Batch, Feed, Pipeline
+from pictorch.data.pipeline import WHOLE, Batch, Feed, Pipeline, Share
 from pictorch.data.streams import generator
 
 P = ParamSpec("P")
@@ -63,6 +63,7 @@ class StreamingLoader(Loader):
         resized_crop: ResizedCrop | None = None,
         resize: int | None = None,
         cache: bool = False,
+        share: Share = WHOLE,
     ) -> None:
         """Read nothing yet.
 
@@ -72,7 +73,14 @@ class StreamingLoader(Loader):
 
         Raises as Loader does, and ValueError for a cache of what is read in order.
         """
-        super().__init__(labels=labels, pipeline=pipeline, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last)
+        super().__init__(
+            labels=labels,
+            pipeline=pipeline,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            share=share,
+        )
         if cache and not callable(read):
             raise ValueError("images that are read one after another cannot be cached")
         self.read = remembering(read, len(labels)) if cache and callable(read) else read
@@ -90,13 +98,13 @@ class StreamingLoader(Loader):
         labels = self.labels[order.to(self.pipeline.device)]
         with contextlib.closing(self.images(order, self.crops(epoch), start_batch)) as batches:
             for batch, images in enumerate(batches, start_batch):
-                at = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+                at = self.positions(batch)
                 pixels = images.to(self.pipeline.device, non_blocking=True)
                 yield Feed(pixels, labels[at], None, drawn.rows(at, batch))
 
     def batch(self, feed: Feed) -> Batch:
         everyone = torch.arange(len(feed.images), device=feed.images.device)
-        return self.pipeline(self.pipeline.source(feed.images), everyone, feed.labels, feed.rows)
+        return self.own(self.pipeline(self.pipeline.source(feed.images), everyone, feed.labels, feed.rows))
 
     def order(self, epoch: int) -> Tensor:
         """Return int64 [n], on the CPU: the image at each position of an epoch."""
@@ -125,9 +133,7 @@ class StreamingLoader(Loader):
         ahead: deque[Future[tuple[Tensor, list[Future[None]]]]] = deque()
         try:
             for batch in range(start_batch, len(self)):
-                first = batch * self.batch_size
-                positions = range(first, min(first + self.batch_size, len(order)))
-                ahead.append(feeder.submit(self.feed, pool, reads, positions, crops, stop))
+                ahead.append(feeder.submit(self.feed, pool, reads, batch, crops, stop))
                 if len(ahead) > (LOOK_AHEAD if self.workers else 0):
                     yield whole(ahead.popleft())
             while ahead:
@@ -148,17 +154,21 @@ class StreamingLoader(Loader):
             yield from self.read.reads(order, start)
 
     def feed(
-        self, pool: Executor, reads: Iterator[Read], positions: range, crops: tuple[Tensor, ...], stop: threading.Event
+        self, pool: Executor, reads: Iterator[Read], batch: int, crops: tuple[Tensor, ...], stop: threading.Event
     ) -> tuple[Tensor, list[Future[None]]]:
-        """Have the images at `positions` read; return the batch that they go into, and when each is there."""
+        """Have the images of a batch read; return what they go into, and when each is there."""
         size, channels = self.pipeline.image_size, self.pipeline.channels
         pinned = self.pipeline.device.type == "cuda"
-        pixels = torch.empty(len(positions), size, size, channels, dtype=torch.uint8, pin_memory=pinned)
+        at, first = self.positions(batch), batch * self.batch_size
+        pixels = torch.empty(at.stop - at.start, size, size, channels, dtype=torch.uint8, pin_memory=pinned)
         images, filled = pixels.permute(0, 3, 1, 2), []
-        for image, position, read in zip(images, positions, islice(reads, len(positions)), strict=True):
+        for position, read in enumerate(islice(reads, self.batch_size), first):
             if stop.is_set():
                 break
-            filled.append(pool.submit(self.fill, image, read, tuple(rows[position : position + 1] for rows in crops)))
+            if at.start <= position < at.stop:
+                rows = tuple(rows[position : position + 1] for rows in crops)
+                filled.append(pool.submit(self.fill, images[position - at.start], read, rows))
+        assert stop.is_set() or len(filled) == len(images)
         return images, filled
 
     def fill(self, place: Tensor, read: Read, crop: tuple[Tensor, ...]) -> None:

@@ -16,13 +16,15 @@ from pictorch.config.schema import AugMix, Crop
 from pictorch.data import own
 from pictorch.data.loader import Loader
 from pictorch.data.streams import generator
-from pictorch.engine import inputs, precision, trackers
+from pictorch.engine import distributed, inputs, precision, trackers
+from pictorch.engine.distributed import ALONE, World
 from pictorch.engine.inputs import Inputs, naming
 from pictorch.engine.memory import kept_memory
 from pictorch.engine.step import Update, batch_norms
 from pictorch.models.complexity import Complexity, count
 from pictorch.models.fused import fuse_for_training
 from pictorch.models.ghost import ghost_batch_norm
+from pictorch.models.synchronised import synchronised_batch_norm, whole_batch_draws
 from pictorch.models.transfer import read_state, start_from
 from pictorch.optim import schedules
 from pictorch.optim.average import EMA, SWA, Average, NoAverage
@@ -37,8 +39,8 @@ class Job:
     """A run ready to start: data on the device, network, optimiser, schedule, and how a step is done.
 
     `mean` is what is subtracted from images, [C] or [C,S,S]. `updates` are those of the whole run; `average` takes the
-    weights in after every `average_every` of them that come after the first `average_after`. `notes` say what was
-    decided on the way.
+    weights in after every `average_every` of them that come after the first `average_after`. `world` are the processes
+    that train it together. `notes` say what was decided on the way.
     """
 
     config: Config
@@ -58,6 +60,7 @@ class Job:
     updates: int
     device: torch.device
     threads: int
+    world: World
     notes: tuple[str, ...]
 
     @contextmanager
@@ -170,16 +173,21 @@ def create_model(config: Config, spec: data.ImagesSpec) -> nn.Module:
     )
 
 
-def build(config: Config, *, threads: int | None = None, precise: str | None = None) -> Job:
+def build(config: Config, *, threads: int | None = None, precise: str | None = None, world: World = ALONE) -> Job:
     """Open the data, build the network from the seed, and return the Job. Raises UserError for the user's mistakes.
 
     `threads` and `precise` are those of an earlier session of the same run; None chooses them by the configuration.
+    Of several processes each builds the whole job; they share out each batch.
     """
     with naming("train.device"):
-        device = precision.choose_device(config.train.device)
-    fed = inputs.create(config, device)
+        device = world.own(precision.choose_device(config.train.device))
+    fed = inputs.create(config, device, world)
     spec, steps = fed.dataset.spec, len(fed.train)
-    model, complexity, of_model = network(config, fed, device)
+    loss = create_loss(config)
+    groups = distributed.divide(config, world, images=len(fed.train_part), views=loss.views if loss.joint else 1)
+    model, complexity, of_model = network(config, fed, device, groups)
+    if world.size > 1:
+        whole_batch_draws(model, rank=world.rank, size=world.size)
     precise_as = precision.choose(precise or config.train.precision, device)
     precise_as.cast(model)
     updates = min(config.train.epochs * steps, config.train.max_steps or config.train.epochs * steps)
@@ -197,11 +205,12 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
         schedule=create_schedule(config, steps),
         update=Update(
             precision=precise_as,
-            loss=create_loss(config),
+            loss=loss,
             auxiliary_weights=tuple(getattr(model, "auxiliary_weights", ())),
             accumulate=config.optim.accumulate,
             clip_norm=clip_norm(config),
             norms=batch_norms(model),
+            world=world,
         ),
         average=average,
         average_every=every,
@@ -209,14 +218,29 @@ def build(config: Config, *, threads: int | None = None, precise: str | None = N
         updates=updates,
         device=device,
         threads=precision.choose_threads(
-            threads or config.train.threads, step_macs=complexity.macs * config.train.batch_size
+            threads or config.train.threads,
+            step_macs=complexity.macs * config.train.batch_size // world.size,
+            processes=world.local_size,
         ),
-        notes=(*fed.notes, *of_model, *of_average),
+        world=world,
+        notes=(*fed.notes, *of_model, *of_average, *of_processes(world, groups)),
     )
 
 
-def network(config: Config, fed: Inputs, device: torch.device) -> tuple[nn.Module, Complexity, list[str]]:
-    """Return the network as the run starts it, on the device, what it costs, and what is to be said of it."""
+def of_processes(world: World, groups: int) -> list[str]:
+    """Return what is to be said of several processes; batch norm sees `groups` of a process's images, or 0: all."""
+    if world.size == 1:
+        return []
+    norms = f"{groups} ghost batches in each" if groups > 1 else "a ghost batch in each"
+    statistics = f"of {norms}" if groups else f"of the whole batch (train.ghost_batches={world.size}: of each part)"
+    return [f"{world.size} processes share each batch; batch norm takes the statistics {statistics}"]
+
+
+def network(config: Config, fed: Inputs, device: torch.device, groups: int) -> tuple[nn.Module, Complexity, list[str]]:
+    """Return the network as the run starts it, on the device, what it costs, and what is to be said of it.
+
+    Batch norm sees so many `groups` of the images of a step here; 0: all images, those of other processes, too.
+    """
     spec = fed.dataset.spec
     torch.manual_seed(generator(config.train.seed, "model").initial_seed())
     model = create_model(config, spec)
@@ -228,8 +252,10 @@ def network(config: Config, fed: Inputs, device: torch.device) -> tuple[nn.Modul
         some = fed.train_part.select(torch.arange(min(WHITENING_IMAGES, len(fed.train_part))))
         batches = inputs.evaluation_loader(spec, some, device, fed.mean).epoch(0)
         whiten(torch.cat([batch.images for batch in batches]))
-    if config.train.ghost_batches > 1:
-        ghost_batch_norm(model, config.train.ghost_batches)
+    if groups > 1:
+        ghost_batch_norm(model, groups)
+    elif groups == 0:
+        model = synchronised_batch_norm(model, cuda=device.type == "cuda")
     if config.optim.freeze:
         with naming("optim.freeze"):
             frozen = optim.freeze(model, config.optim.freeze)

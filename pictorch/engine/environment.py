@@ -55,12 +55,13 @@ def environment(job: Job) -> dict[str, Any]:
 
 def read(run: RunDir) -> dict[str, Any]:
     """Return env.json. Raises RunError unless it has what resuming the run needs."""
-    env = runs.read_json(run.env)
+    env = {"processes": 1, **runs.read_json(run.env)}
     expected: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "threads": (f"a whole number from 1 to {MOST_THREADS}", lambda v: type(v) is int and 1 <= v <= MOST_THREADS),
         "precision": ("fp32, bf16 or half", lambda v: v in ("fp32", "bf16", "half")),
         "recipe": ("a text", lambda v: isinstance(v, str)),
         "data_checksum": ("a text", lambda v: isinstance(v, str)),
+        "processes": ("a whole number above 0", lambda v: type(v) is int and v > 0),
         "resumed": ("a list of objects", lambda v: isinstance(v, list) and all(isinstance(entry, dict) for entry in v)),
     }
     for key, (what, holds) in expected.items():

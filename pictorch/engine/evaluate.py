@@ -3,10 +3,12 @@
 The network is folded for it (`models.fold`), anew each time, since its weights change: 12 ms for ResNet-preact-20.
 """
 
+import contextlib
 import copy
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from pictorch.config.schema import Evaluation as Settings
 from pictorch.config.schema import Views
 from pictorch.data import files, own
 from pictorch.data.loader import Loader
+from pictorch.data.pipeline import Share
 from pictorch.data.streams import generator
 from pictorch.engine import environment, inputs
+from pictorch.engine.distributed import ALONE, World
 from pictorch.engine.interrupt import Stop
 from pictorch.engine.precision import Precision, choose, choose_device
 from pictorch.models import views as of_images
@@ -119,17 +123,21 @@ def evaluate(
     precision: Precision,
     settings: Settings = PLAIN,
     stop: Stop | None = None,
+    world: World = ALONE,
 ) -> Evaluation:
     """Return the network's answers on every image of the loader. The network is left in the mode it was in.
+
+    Of several processes each answers its share of the batches, and all of them return the answers of all.
 
     With test_mode "train" they are those of training: batch norm takes the statistics of each batch, dropout is on, and
     what it draws is the same in each evaluation; the network itself, with its running statistics, stays as it is.
 
-    Raises StopRequested after a batch in which `stop` was set.
+    Raises StopRequested after a batch in which `stop` was set; not with several processes, which would wait for it.
     """
     was_training = model.training
     model.eval()
-    answers: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    answers: list[tuple[Tensor, ...]] = []
+    mine = Share(world.rank, world.size).positions(len(loader))
     try:
         # Around all batches, so that a network that cannot be folded casts its weights once.
         with torch.inference_mode(), precision.autocast():
@@ -139,13 +147,16 @@ def evaluate(
                 network = model
             else:
                 network = fold(model, torch.bfloat16 if precision.name == "bf16" else torch.float32)
-            for batch in loader.epoch(0):
-                answers.append((batch.labels, *answer(network, batch.images, batch.labels, settings.views)))
-                if stop is not None:
-                    stop.check()
+            with contextlib.closing(loader.epoch(0, mine.start)) as batches:
+                for batch in islice(batches, mine.stop - mine.start):
+                    answers.append((batch.labels, *answer(network, batch.images, batch.labels, settings.views)))
+                    if stop is not None and world.size == 1:
+                        stop.check()
     finally:
         model.train(was_training)
-    labels, ranked, probabilities, losses = (torch.cat(column).cpu() for column in zip(*answers, strict=True))
+    own = [torch.cat(column).cpu() for column in zip(*answers, strict=True)]
+    everyone = [columns for columns in world.gather(own) if columns]
+    labels, ranked, probabilities, losses = (torch.cat(column) for column in zip(*everyone, strict=True))
     return Evaluation(labels, ranked, probabilities, losses, classes, dataset, settings.in_words)
 
 

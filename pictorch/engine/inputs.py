@@ -18,11 +18,12 @@ from pictorch.data.folder import absent, listed, shortened
 from pictorch.data.geometry import ResizedCrop, Rotate
 from pictorch.data.loader import Loader, ResidentLoader
 from pictorch.data.mix import CutMix, Mixup, ResizeMix, Ricap
-from pictorch.data.pipeline import Pipeline
+from pictorch.data.pipeline import WHOLE, Pipeline, Share
 from pictorch.data.pixels import Jitter
 from pictorch.data.split import split, subset
 from pictorch.data.streaming import StreamingLoader, choose_residence, cores, decoded_bytes
 from pictorch.data.streams import generator
+from pictorch.engine.distributed import ALONE, World
 
 # On a CPU what lies between two layers should stay in its caches: ResNet-preact-20 takes 11% less time than with 500. A
 # GPU waits for fewer launches with larger ones, and without gradients they take little memory.
@@ -53,8 +54,11 @@ class Inputs:
     notes: tuple[str, ...]
 
 
-def create(config: Config, device: torch.device) -> Inputs:
-    """Open the configured data and return the loaders on `device`. Raises UserError for the user's mistakes."""
+def create(config: Config, device: torch.device, world: World = ALONE) -> Inputs:
+    """Open the configured data and return the loaders on `device`. Raises UserError for the user's mistakes.
+
+    Of a training batch the loader gives the part of this process of the `world`.
+    """
     dataset = open_dataset(config)
     notes = list(dataset.notes)
     spec, augment = dataset.spec, config.augment
@@ -82,6 +86,7 @@ def create(config: Config, device: torch.device) -> Inputs:
             resize=spec.image_size,
             resized_crop=ResizedCrop(**augment.resized_crop.model_dump()) if augment.resized_crop else None,
             cache=augment.resized_crop is not None and kept_decoded(train, config, spec, notes),
+            share=Share(world.rank, world.size),
         )
     at_once = config.evaluation.batch_size
     val_loader = evaluation_loader(spec, val, device, mean, workers(config), batch_size=at_once) if val else None
@@ -249,6 +254,7 @@ def loader(
     resize: int,
     resized_crop: ResizedCrop | None = None,
     cache: bool = False,
+    share: Share = WHOLE,
 ) -> Loader:
     """Return the loader for where the part's images lie."""
     if isinstance(part, data.Split):
@@ -259,6 +265,7 @@ def loader(
             shuffle=shuffle,
             drop_last=drop_last,
             resized_crop=resized_crop,
+            share=share,
         )
     return StreamingLoader(
         read=part.read,
@@ -271,6 +278,7 @@ def loader(
         resize=resize,
         resized_crop=resized_crop,
         cache=cache,
+        share=share,
     )
 
 

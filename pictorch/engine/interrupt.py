@@ -29,8 +29,14 @@ class Stop:
 
 
 @contextlib.contextmanager
-def resumable(run: RunDir) -> Iterator[Stop]:
-    """Yield a Stop for a session on the run directory, and raise Interrupted where it, or a second Ctrl-C, ends it."""
+def resumable(run: RunDir, stop: Stop | None = None) -> Iterator[Stop]:
+    """Yield a Stop for a session on the run directory, and raise Interrupted where it, or a second Ctrl-C, ends it.
+
+    A `stop` that is given is the caller's: signals, and what it ends, are left to him.
+    """
+    if stop is not None:
+        yield stop
+        return
     try:
         with catch_signals() as stop:
             yield stop

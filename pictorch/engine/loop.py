@@ -25,7 +25,7 @@ from pictorch.engine.graphs import Record, Replayed, cuda_graph, own_stream
 from pictorch.engine.interrupt import Stop, StopRequested
 from pictorch.engine.progress import Progress, Snapshot
 from pictorch.engine.state import State, content, load_checkpoint, take_weights
-from pictorch.engine.step import move
+from pictorch.engine.step import move, statistics
 from pictorch.metrics import TrainMeter, errors
 from pictorch.optim.average import EMA, SWA, reestimate_bn
 from pictorch.runs import RunDir
@@ -52,8 +52,12 @@ def train_and_test(
 ) -> tuple[Evaluation, Evaluation | None]:
     """Do what `fit` says, on the current stream."""
     train = job.config.train
-    runs.rewind_metrics(run, state.epoch)
-    tracking = trackers.create(run.tensorboard, tensorboard=job.config.track.tensorboard, first_epoch=state.epoch + 1)
+    tracking = []
+    if job.world.leads:
+        runs.rewind_metrics(run, state.epoch)
+        tracking = trackers.create(
+            run.tensorboard, tensorboard=job.config.track.tensorboard, first_epoch=state.epoch + 1
+        )
     step = create_step(job, compiled(job))
     evaluation = None
     try:
@@ -71,7 +75,7 @@ def train_and_test(
         for tracker in tracking:
             tracker.close()
     if train.select == "best-val":
-        take_weights(job, load_checkpoint(job, run.best_checkpoint))
+        take_weights(job, job.world.lead(lambda: load_checkpoint(job, run.best_checkpoint)))
     raw = None
     if averaged(job):
         raw = evaluate_part(job, "test", stop)
@@ -99,6 +103,7 @@ def keep_average(job: Job) -> None:
             epoch = job.train_loader.epoch(job.config.train.epochs)
             with job.precision.autocast():
                 reestimate_bn(job.model, (batch.images for batch in epoch))
+            job.world.mean_(statistics(job.update.norms))
         kept = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
     job.model.load_state_dict(kept)
 
@@ -133,7 +138,7 @@ def create_step(
         loss, logits = move(forward, job.optimizer, batch, job.update)
         if averages_every_step(job):
             job.average.move()
-        return loss, errors(logits, batch.labels)
+        return job.world.of_step(loss, errors(logits, batch.labels))
 
     if record is None and job.device.type == "cuda" and job.config.train.cuda_graph:
         record = cuda_graph
@@ -157,7 +162,7 @@ def one_epoch(
 ) -> Evaluation | None:
     """Train what is left of the epoch under way, then evaluate if it is due."""
     train, loader = job.config.train, job.train_loader
-    stop.check()
+    check(job, stop)
     clock = time.perf_counter()
     feeds = loader.feeds(state.epoch, start_batch=state.step - state.epoch * len(loader))
     for feed in islice(feeds, train.max_steps and train.max_steps - state.step):
@@ -167,7 +172,7 @@ def one_epoch(
         if averages_every_step(job):
             job.average.prepare(state.step)
         loss, wrong = step(feed)
-        state.meter.add(loss, wrong, images=len(feed.labels))
+        state.meter.add(loss, wrong, images=loader.images_in(feed))
         state.step += 1
         if not averages_every_step(job) and state.step > job.average_after and state.step % job.average_every == 0:
             job.average.update(state.step - 1)
@@ -175,7 +180,7 @@ def one_epoch(
         if progress.due():
             refuse_divergence(job, run, state)
             progress.step(snapshot(job, state, lr))
-        stop.check()
+        check(job, stop)
     refuse_divergence(job, run, state)  # waits for the device, so that the clock counts all of its work
     state.epoch_seconds += time.perf_counter() - clock
     last = state.epoch + 1 == train.epochs or state.step == train.max_steps
@@ -183,6 +188,12 @@ def one_epoch(
         with job.average.apply() if isinstance(job.average, EMA) else contextlib.nullcontext():
             return evaluate_part(job, "test" if job.val_loader is None else "val", stop)
     return None
+
+
+def check(job: Job, stop: Stop) -> None:
+    """Raise StopRequested where a stop was asked for, of any of the processes."""
+    if job.world.any(stop.requested):
+        raise StopRequested
 
 
 def snapshot(job: Job, state: State, lr: float) -> Snapshot:
@@ -216,6 +227,7 @@ def evaluate_part(job: Job, part: str, stop: Stop) -> Evaluation:
         precision=job.precision,
         settings=settings,
         stop=stop,
+        world=job.world,
     )
 
 
@@ -237,7 +249,8 @@ def finish_epoch(job: Job, run: RunDir, state: State, evaluation: Evaluation | N
         row |= {f"{part}_loss": evaluation.loss, f"{part}_error": evaluation.error}
     images = min(trained * train.batch_size, job.train_loader.images_per_epoch)
     row |= {"seconds": state.epoch_seconds, "images_per_second": images / state.epoch_seconds}
-    runs.append(run, row)
+    if job.world.leads:
+        runs.append(run, row)
     if job.val_loader is not None and evaluation is not None:
         by_images = train.select_mean == "images"
         top1 = evaluation.top(1) if by_images else evaluation.top1_of_batches(job.val_loader.batch_size)
@@ -268,7 +281,8 @@ def refuse_divergence(job: Job, run: RunDir, state: State) -> None:
 def save(job: Job, run: RunDir, state: State, *, path: Path | None = None) -> None:
     """Write last.ckpt (or `path`), unless the state is not finite: then raise Diverged and leave the old file."""
     refuse_divergence(job, run, state)
-    checkpoint.save(path or run.last_checkpoint, content(job, state))
+    if job.world.leads:
+        checkpoint.save(path or run.last_checkpoint, content(job, state))
 
 
 def compiled(job: Job) -> Callable[[Tensor], Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pictorch.config import UserError
+from pictorch.data.streaming import cores
 
 # Below this many multiply-adds of a forward pass over a batch, a second thread gains little on quiet cores, and on busy
 # ones, where each operation waits for the thread that is not running, it costs a factor of 3 to 100 (docs/log.md).
@@ -84,11 +85,16 @@ def bf16_hardware(device: torch.device) -> tuple[bool, str]:
     return False, "the CPU has no bf16 instructions"
 
 
-def choose_threads(requested: int | Literal["auto"], *, step_macs: int) -> int:
-    """Return the CPU threads for steps of `step_macs` multiply-adds: for "auto" one if small, else torch's own."""
+def choose_threads(requested: int | Literal["auto"], *, step_macs: int, processes: int = 1) -> int:
+    """Return the CPU threads for steps of `step_macs` multiply-adds: for "auto" one if small, else torch's own.
+
+    Several `processes` of a run on this machine share its cores; torchrun leaves each one thread unless told otherwise.
+    """
     if requested != "auto":
         return requested
-    return 1 if step_macs < SMALL_STEP_MACS else torch.get_num_threads()
+    if step_macs < SMALL_STEP_MACS:
+        return 1
+    return torch.get_num_threads() if processes == 1 else max(1, cores() // processes)
 
 
 @contextlib.contextmanager

@@ -64,17 +64,25 @@ def restore(job: Job, run: RunDir) -> State:
     Changes nothing there. Raises CheckpointError or RunError when the run cannot be continued from its files.
     """
     state = State(0, 0, TrainMeter(steps=len(job.train_loader), device=job.device))
-    if run.last_checkpoint.exists():
-        saved = load_checkpoint(job, run.last_checkpoint)
-        if saved["best"] and job.config.train.select == "best-val":
-            load_checkpoint(job, run.best_checkpoint)  # found damaged at the end, it would have cost the run
+    saved = job.world.lead(lambda: saved_state(job, run))
+    if saved is not None:
         take_weights(job, saved)
         job.optimizer.load_state_dict({**job.optimizer.state_dict(), "state": saved["optimizer"]})
         state.meter.load_state_dict(saved["meter"])
         state.epoch, state.step, state.best = saved["epoch"], saved["step"], saved["best"]
         state.epoch_seconds, state.earlier_seconds = saved["seconds"]["epoch"], saved["seconds"]["total"]
-    runs.first_rows(run, state.epoch)
     return state
+
+
+def saved_state(job: Job, run: RunDir) -> dict[str, Any] | None:
+    """Return the content of the run directory's last checkpoint, checked with all that goes with it; None without."""
+    saved = None
+    if run.last_checkpoint.exists():
+        saved = load_checkpoint(job, run.last_checkpoint)
+        if saved["best"] and job.config.train.select == "best-val":
+            load_checkpoint(job, run.best_checkpoint)  # found damaged at the end, it would have cost the run
+    runs.first_rows(run, saved["epoch"] if saved else 0)
+    return saved
 
 
 def take_weights(job: Job, saved: dict[str, Any]) -> None:

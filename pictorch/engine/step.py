@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pictorch import losses, optim
-from pictorch.data.pipeline import Batch
+from pictorch.data.pipeline import Batch, Share
+from pictorch.engine.distributed import ALONE, World
 from pictorch.engine.precision import Precision
 from pictorch.optim.sam import SAM
 
@@ -21,7 +22,8 @@ class Update:
 
     The loss of the network's auxiliary heads is added with `auxiliary_weights`. The gradients are computed in
     `accumulate` parts of the batch one after the other, and are those of the whole batch but for what batch norm sees;
-    the norm of the whole batch's gradient is clipped to `clip_norm`. `norms` are the network's batch norms.
+    the norm of the whole batch's gradient is clipped to `clip_norm`. `norms` are the network's batch norms. Of several
+    processes, a `world`, each has a part of the batch; the gradients and the norms' statistics are those of all.
     """
 
     precision: Precision
@@ -30,6 +32,7 @@ class Update:
     accumulate: int = 1
     clip_norm: float | None = None
     norms: Sequence[_BatchNorm] = ()
+    world: World = ALONE
 
 
 def train_step(
@@ -48,14 +51,17 @@ def move(
     forward: Callable[[Tensor], Any], optimizer: torch.optim.Optimizer, batch: Batch, update: Update
 ) -> tuple[Tensor, Tensor]:
     """Do a `train_step` at the learning rate that the optimiser has: all of it on the device."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     loss, logits = gradients(forward, batch, update)
+    update.world.mean_([*slopes(parameters), *statistics(update.norms)])
     if isinstance(optimizer, SAM):
         optimizer.ascend()
         optimizer.zero_grad(set_to_none=True)
         with statistics_kept(update.norms):
             gradients(forward, batch, update)
+        update.world.mean_(slopes(parameters))
     if update.clip_norm is not None:
-        optim.clip((p for group in optimizer.param_groups for p in group["params"]), update.clip_norm)
+        optim.clip(parameters, update.clip_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss, logits
@@ -93,10 +99,20 @@ def split(batch: Batch, parts: int, views: int) -> Iterator[Batch]:
     """Yield consecutive parts of the batch, as equal as can be and none empty, each with all views of its images."""
     n = len(batch.labels)
     for index in range(parts):
-        at = slice(index * n // parts, (index + 1) * n // parts)
+        share = Share(index, parts)
+        at = share.positions(n)
         if at.start < at.stop:
-            images = [view[at] for view in batch.images.chunk(views)]
-            yield Batch(torch.cat(images) if views > 1 else images[0], batch.targets[at], batch.labels[at])
+            yield share.take(batch, views)
+
+
+def slopes(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients that there are."""
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def statistics(norms: Sequence[_BatchNorm]) -> list[Tensor]:
+    """Return the norms' running means and variances."""
+    return [each for norm in norms for each in (norm.running_mean, norm.running_var) if each is not None]
 
 
 @contextmanager

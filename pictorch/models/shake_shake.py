@@ -124,7 +124,12 @@ class ShakeShake(Classifier):
 
 
 class ShakeUnit(nn.Module):
-    """x [N, in_channels, H, W] -> skip(x) + a mixture of two branches of ReLU(x)."""
+    """x [N, in_channels, H, W] -> skip(x) + a mixture of two branches of ReLU(x).
+
+    The images are part `rank` of `size` of a batch, for all of which the numbers are drawn.
+    """
+
+    rank, size = 0, 1
 
     def __init__(
         self,
@@ -146,8 +151,10 @@ class ShakeUnit(nn.Module):
         first, second = self.branch1(activated), self.branch2(activated)
         if self.training and (self.shake_forward or self.shake_backward):
             # One number an image or one for all; both in one draw, since of two the compiler may change the order.
-            size = (2, len(x) if self.shake_image else 1, 1, 1, 1)
+            size = (2, self.size * len(x) if self.shake_image else 1, 1, 1, 1)
             alpha, beta = torch.rand(size, device=first.device, dtype=first.dtype)
+            if self.size > 1 and self.shake_image:
+                alpha, beta = (each.chunk(self.size)[self.rank] for each in (alpha, beta))
             mixture: Tensor = Shake.apply(  # type: ignore[no-untyped-call]
                 first, second, alpha if self.shake_forward else 0.5, beta if self.shake_backward else 0.5
             )
