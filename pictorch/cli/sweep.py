@@ -47,6 +47,7 @@ RETRIES = 2  # of a run whose process died
 LOOK_SECONDS, LONGEST_LOOK, AROUND_SECONDS = 240.0, 15.0, 2.0
 FINISH_SECONDS = 0.5  # to write what a finished run leaves, curves.png most of it (docs/sweeps.md)
 POLL_SECONDS = 0.1
+MOST_COLUMNS = 4  # of a table, for settings
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,12 @@ class Finish:
 def introduce(study: Study, planned: Sequence[Run], folder: Path, *, quick: bool) -> None:
     """Say what the study is, and what became of its directories."""
     count, runs_of_each = len(study.cells), len(planned) // len(study.cells)
+    every = count + study.alike + study.left_out
     say(f"{study.grid.name}: {count} cells, {runs_of_each} seed{'s' * (runs_of_each > 1)} each, in {folder}")
     if study.left_out:
-        say(f"note: {study.left_out} of {count + study.left_out} cells break a constraint and are left out")
+        say(f"note: {study.left_out} of {every} cells break a constraint and are left out")
+    if study.alike:
+        say(f"note: {study.alike} cells that are cut to the same look as another are left out")
     if quick:
         say("quick: each run is cut to a look, whose figures are no result; it is marked incomplete")
     for run in planned:
@@ -316,12 +320,19 @@ def memory(cost: Cost) -> str:
 
 
 def table_of(of: Sequence[Cell], heading: str) -> tuple[Table, list[list[Text]]]:
-    """Return a table with a column for each setting that varies, and the beginning of each cell's row."""
+    """Return a table with a column for each setting that varies, and the beginning of each cell's row.
+
+    Many settings stand in one column.
+    """
     table, keys = Table(title=heading, title_justify="left"), list(of[0].settings)
     table.add_column("cell", justify="right")
-    for label in labels(keys).values():
+    many = len(keys) > MOST_COLUMNS
+    for label in ["settings"] if many else labels(keys).values():
         table.add_column(Text(label), overflow="fold")
-    values = [["-" if v is None else brief(v) for v in cell.settings.values()] for cell in of]
+    values = [
+        [cell.name] if many else ["-" if value is None else brief(value) for value in cell.settings.values()]
+        for cell in of
+    ]
     return table, [[Text(str(cell.number)), *map(Text, row)] for cell, row in zip(of, values, strict=True)]
 
 

@@ -60,6 +60,7 @@ def enough_memory(config: Config) -> Iterator[None]:
 def forget_peak() -> None:
     """Count the most memory that this process holds from now on: another run was here before (Linux alone can)."""
     gc.collect()  # what the last run left in circles is not this one's
+    gc.freeze()  # what is still there are modules and caches: not to be searched again before the next run
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -1,7 +1,10 @@
 """The scaled-down form of a run: what fits into a minute on two CPU cores, whatever the network. It is no result."""
 
+from functools import cache
+
 from pictorch.config import Config, differences
 from pictorch.config.keywords import show
+from pictorch.config.schema import Data, Model
 from pictorch.engine import inputs
 from pictorch.engine.build import build, create_model
 from pictorch.engine.estimate import estimate
@@ -76,11 +79,19 @@ def look(config: Config, seconds: float) -> Config:
     Unlike that of `quick` it is the same at every call, so that a sweep finds its directories again. Raises UserError
     where the data are missing.
     """
-    dataset = inputs.open_dataset(config)
-    spec = dataset.spec
-    macs = count(create_model(config, spec), in_channels=spec.in_channels, image_size=spec.image_size).macs
+    macs, train_images = sizes(config.data, config.model)
     rate = CORE_MACS_PER_SECOND / max(1, macs)
-    images = max(LEAST_BATCH, min(int(rate / MACS_OF_TRAINING * seconds), len(dataset.train)))
+    images = max(LEAST_BATCH, min(int(rate / MACS_OF_TRAINING * seconds), train_images))
     batch_size = min(config.train.batch_size, max(LEAST_BATCH, images // LEAST_STEPS))
     answered = max(LEAST_ANSWERED, int(rate * seconds * ANSWERING_SECONDS / TRAINING_SECONDS))
     return scaled(config, batch_size=batch_size, max_steps=max(1, images // batch_size), max_images=answered)
+
+
+@cache
+def sizes(data: Data, model: Model) -> tuple[int, int]:
+    """Return the multiply-adds of an image, and how many training images there are."""
+    config = Config(data=data, model=model)
+    dataset = inputs.open_dataset(config)
+    spec = dataset.spec
+    macs = count(create_model(config, spec), in_channels=spec.in_channels, image_size=spec.image_size).macs
+    return macs, len(dataset.train)

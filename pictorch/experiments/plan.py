@@ -22,6 +22,8 @@ from pictorch.experiments.executors import Task
 from pictorch.experiments.grid import Grid, written
 from pictorch.runs import RunDir
 
+# A cell's number, its words, and what they load
+Written = tuple[int, tuple[str, ...], Loaded]
 Load = Callable[[str | Path, Sequence[str]], Loaded]
 State = Literal["finished", "begun", "new", "elsewhere", "broken"]
 
@@ -112,11 +114,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """The cells of a grid, all of them sound, and how many the constraints left out."""
+    """The cells of a grid, all of them sound; how many the constraints left out, and how many are as an earlier one."""
 
     grid: Grid
     cells: tuple[Cell, ...]
     left_out: int
+    alike: int
 
 
 def study(
@@ -127,11 +130,12 @@ def study(
 ) -> Study:
     """Return the grid's cells as configurations that were checked, each with the `overrides` over it.
 
-    `finish` returns what becomes of each configuration, and the words that say so. Raises UserError that tells every
-    mistake of every cell, for two cells that are one experiment, and where the constraints leave none.
+    `finish` returns what becomes of each configuration, and the words that say so; of cells that become alike the first
+    stays. Raises UserError that tells every mistake of every cell, for two cells that are one experiment as they are
+    written, and where the constraints leave none.
     """
     load_checked(grid.recipe, overrides)  # what is wrong with all cells is told once
-    loaded: list[tuple[int, tuple[str, ...], Loaded]] = []
+    loaded: list[Written] = []
     mistakes: dict[str, None] = {}
     for number, words in enumerate(grid.cells, start=1):
         try:
@@ -146,9 +150,11 @@ def study(
     kept = [one for one in loaded if all(c.holds(flatten(to_dict(one[2].config))) for c in grid.constraints)]
     if not kept:
         raise UserError(f"{grid.name}: the constraints leave none of the {len(loaded)} cells")
+    refuse_twins(grid, kept)
     cells = named(grid, overrides, kept, finish)
-    refuse_twins(grid, cells)
-    return Study(grid, cells, len(loaded) - len(kept))
+    first = {cell.hash: cell for cell in reversed(cells)}
+    apart = tuple(cell for cell in cells if first[cell.hash] is cell)
+    return Study(grid, apart, len(loaded) - len(kept), len(cells) - len(apart))
 
 
 def scaled(recipe: str | Path, words: Sequence[str], overrides: Sequence[str]) -> tuple[str, ...]:
@@ -175,7 +181,7 @@ def scaled(recipe: str | Path, words: Sequence[str], overrides: Sequence[str]) -
     return tuple(map(stretched, words))
 
 
-def refuse_replicas(loaded: Sequence[tuple[int, tuple[str, ...], Loaded]]) -> None:
+def refuse_replicas(loaded: Sequence[Written]) -> None:
     if any(one.config.train.replicas > 1 or one.config.train.replica_lrs for _, _, one in loaded):
         raise UserError(
             "train.replicas: the runs of a sweep are trained beside each other already: leave train.replicas and "
@@ -186,7 +192,7 @@ def refuse_replicas(loaded: Sequence[tuple[int, tuple[str, ...], Loaded]]) -> No
 def named(
     grid: Grid,
     overrides: Sequence[str],
-    loaded: Sequence[tuple[int, tuple[str, ...], Loaded]],
+    loaded: Sequence[Written],
     finish: Callable[[Config], tuple[Config, Sequence[str]]],
 ) -> tuple[Cell, ...]:
     """Return the cells, each named by the settings that vary over them."""
@@ -205,11 +211,11 @@ def named(
 
 
 def labels(keys: Collection[str]) -> dict[str, str]:
-    """Return the shortest ending of each dotted key that no other of the keys has."""
+    """Return the shortest ending of each dotted key that no other of the keys has: `lr`, `cutout.size`."""
     short = {}
     for key in keys:
         parts = key.split(".")
-        endings = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+        endings = [".".join(parts[-n:]) for n in range(1 + (len(parts) > 2), len(parts) + 1)]
         others = [other for other in keys if other != key]
         short[key] = next((e for e in endings if not any(f".{other}".endswith(f".{e}") for other in others)), key)
     # `name` alone says nothing: of the network, the schedule?
@@ -218,19 +224,21 @@ def labels(keys: Collection[str]) -> dict[str, str]:
 
 def brief(value: Any) -> str:
     """Return a value as a table shows it."""
-    return f"{value:g}" if isinstance(value, float) else written(tuple(value) if isinstance(value, list) else value)
+    if isinstance(value, list):
+        return f"[{','.join(map(brief, value))}]"
+    return f"{value:g}" if isinstance(value, float) else written(value)
 
 
-def refuse_twins(grid: Grid, cells: Sequence[Cell]) -> None:
+def refuse_twins(grid: Grid, loaded: Sequence[Written]) -> None:
     """Raise UserError where two cells are one experiment, which would share a directory."""
-    first: dict[str, Cell] = {}
-    for cell in cells:
-        twin = first.setdefault(cell.hash, cell)
-        if twin is not cell:
-            apart = list(differences(twin.config, cell.config))
+    first: dict[str, tuple[int, Config]] = {}
+    for number, _, one in loaded:
+        twin, config = first.setdefault(config_hash(one.config), (number, one.config))
+        if twin != number:
+            apart = differences(config, one.config)
             why = f"they differ in {', '.join(apart)} alone, which decides no result" if apart else "they are equal"
             seeds = "; for further seeds write seeds: N" if "train.seed" in apart else ""
-            raise UserError(f"{grid.name}: cells {twin.number} and {cell.number} are one experiment: {why}{seeds}")
+            raise UserError(f"{grid.name}: cells {twin} and {number} are one experiment: {why}{seeds}")
 
 
 # Runs

@@ -41,7 +41,7 @@ constraints: ["train.batch_size > 32 or augment.cutout.size == 2"]
     assert (len(found.cells), found.left_out) == (6, 2)
     assert [cell.number for cell in found.cells] == [1, 2, 3, 4, 5, 7]
     cell = found.cells[-1]
-    assert cell.name == "batch_size=32 schedule.name=constant size=2"
+    assert cell.name == "batch_size=32 schedule.name=constant cutout.size=2"
     assert cell.settings == {"train.batch_size": 32, "schedule.name": "constant", "augment.cutout.size": 2}
     assert cell.words[0] == "digits/resnet_preact_8"
     assert api.load_config(cell.words[0], cell.words[1:]) == cell.config
@@ -88,6 +88,20 @@ def test_what_is_wrong_with_every_cell_is_told_once() -> None:
 def test_grids_that_are_no_study(text: str, overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         study(text, *overrides)
+
+
+def test_of_cells_that_are_cut_to_the_same_the_first_stays() -> None:
+    path = Path("grid.yaml")
+    path.write_text("extends: digits/resnet_preact_8\ngrid: {train.batch_size: [64, 128, 32]}\n")
+
+    def cut(config: Config) -> tuple[Config, list[str]]:
+        size = min(64, config.train.batch_size)
+        train = config.train.model_copy(update={"batch_size": size})
+        return config.model_copy(update={"train": train}), [f"train.batch_size={size}"]
+
+    found = plan.study(grid.load(path), [], api.load_checked, cut)
+    assert ([cell.number for cell in found.cells], found.alike, found.left_out) == ([1, 3], 1, 0)
+    assert found.cells[0].words[-2:] == ("train.batch_size=64", "train.batch_size=64")
 
 
 def test_runs_go_seed_by_seed_into_directories_named_by_their_hash(tmp_path: Path) -> None:
