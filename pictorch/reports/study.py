@@ -68,6 +68,7 @@ def pictures(inches: tuple[float, float], paint: Callable[["Axes"], None]) -> tu
         paint(figure.add_subplot())
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.set_layout_engine("none")  # it stays as it is: found once
         figure.savefig(png, format="png", dpi=150)
     return svg.getvalue(), png.getvalue()
 
@@ -109,12 +110,17 @@ def over(axes: "Axes", members: Sequence[Configuration], key: str) -> None:
         line.sort(key=lambda c: float(c.varying[key]))
         at = [float(c.varying[key]) for c in line]
         means = [statistics.fmean(c.errors) for c in line]
-        reach = [[m - min(c.errors) for m, c in zip(means, line, strict=True)]]
-        reach.append([max(c.errors) - m for m, c in zip(means, line, strict=True)])
-        axes.errorbar(at, means, yerr=reach, fmt="o-", capsize=2, label=shortened(name))
+        # At least 0: the mean of equal errors may be off by its last bit.
+        low = [max(0.0, m - min(c.errors)) for m, c in zip(means, line, strict=True)]
+        high = [max(0.0, max(c.errors) - m) for m, c in zip(means, line, strict=True)]
+        axes.errorbar(at, means, yerr=[low, high], fmt="o-", capsize=2, label=shortened(name))
     left = len(lines) - MOST_LINES
     title = f"the first {MOST_LINES} of {len(lines)} lines" if left > 0 else ""
     axes.set(xscale="log", xlabel=key, ylabel="test error (%), mean and range of the seeds", title=title)
+    errors = [error for line in lines.values() for c in line for error in c.errors]
+    if min(errors) > 0 and max(errors) > 3 * min(errors):
+        axes.set_yscale("log")
+        figures.numbers(axes.yaxis, [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
     values = sorted({float(c.varying[key]) for line in lines.values() for c in line})
     if len(values) <= 12:
         figures.numbers(axes.xaxis, values)

@@ -2,7 +2,7 @@
 (() => {
   const D = JSON.parse(document.getElementById("values").textContent);
   const $ = (id) => document.getElementById(id);
-  const ROWS = 100, RUNS = 60, DOTS = 40, CURVES = 5, MOST_CURVES = 12, COLUMNS = 4;
+  const ROWS = 100, RUNS = 60, DOTS = 40, CURVES = 4, MOST_CURVES = 12, COLUMNS = 4;
   const PALETTE = { light: ["#1f5fbf", "#c8511b", "#17806d", "#8a4fb0", "#a67c00", "#b8336a", "#4f6b2f", "#50606e"],
     dark: ["#7fb0ff", "#f59a63", "#5cc9b3", "#c79bea", "#e0bd55", "#f088b0", "#a5c77c", "#a9b6c2"] };
   const PARTS = { test: "test", val: "validation", train: "training" };
@@ -36,7 +36,7 @@
   const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
   function duration(seconds) {
     if (!known(seconds)) return "";
-    if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+    if (seconds < 60) return `${seconds < 9.95 ? seconds.toFixed(1) : Math.round(seconds)} s`;
     const minutes = Math.round(seconds / 60);
     return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")}`;
   }
@@ -77,7 +77,10 @@
 
   const here = () => D.configurations.map((c, i) => i).filter((i) => D.configurations[i].dataset === state.dataset);
   const ranked = () => here().filter((i) => D.configurations[i].n > 0);
-  const title = (i) => D.configurations[i].configuration;
+  const recipes = () => new Set(here().map((i) => D.configurations[i].recipe));
+  const settings = (c) => Object.entries(c.varying).map(([key, value]) => `${key}=${value}`).join(" ");
+  // The recipe stands in every name only where there are several.
+  const title = (i) => { const c = D.configurations[i]; return recipes().size > 1 ? c.configuration : settings(c) || c.recipe; };
 
   // Charts are drawn when they come into view, and again when what they show has changed.
   const charts = new Map();
@@ -120,10 +123,13 @@
   // Leaderboard
   function columns() {
     const keys = [...new Set(ranked().flatMap((i) => Object.keys(D.configurations[i].varying)))].slice(0, COLUMNS);
-    const several = new Set(ranked().map((i) => D.configurations[i].recipe)).size > 1 || !keys.length;
+    const whole = ranked().every((i) => Object.keys(D.configurations[i].varying).every((key) => keys.includes(key)));
+    const named = recipes().size > 1 || !keys.length || !whole;
+    const machines = new Set(ranked().map((i) => D.configurations[i].hardware.join("; ")));
+    $("same").textContent = [named ? "" : `All are ${[...recipes()][0]}.`, machines.size === 1 ? `Trained on ${[...machines][0]}.` : ""].join(" ").trim();
     return [
       { key: "place", label: "#", number: true, of: (c, place) => place },
-      { key: "configuration", label: several ? "recipe" : "configuration", of: (c) => c.configuration, name: true },
+      ...(named ? [{ key: "configuration", label: "recipe", of: (c) => c.configuration, name: true }] : []),
       ...keys.map((key) => ({ key, label: key, code: true, of: (c) => (known(c.varying[key]) ? c.varying[key] : null),
         number: ranked().every((i) => typeof D.configurations[i].varying[key] !== "string") })),
       { key: "n", label: "n", number: true, of: (c) => c.n },
@@ -131,18 +137,22 @@
       { key: "mean", label: "mean ± sd", number: true, of: (c) => c.mean, strong: true,
         show: (c) => fixed(c.mean) + (known(c.sd) ? ` ± ${fixed(c.sd)}` : "") },
       { key: "low", label: "95% interval", number: true, of: (c) => c.low,
-        show: (c) => (known(c.low) ? `${fixed(c.low)} – ${fixed(c.high)}` : "one seed") },
+        show: (c) => (known(c.low) ? `${fixed(c.low)} to ${fixed(c.high)}` : "one seed") },
       { key: "dots", label: "seeds", of: (c) => c.sd, show: whisker },
       { key: "train_seconds", label: "time", number: true, of: (c) => c.train_seconds, show: (c) => duration(c.train_seconds) },
-      { key: "hardware", label: "hardware", of: (c) => c.hardware.join("; "), soft: true },
+      ...(machines.size > 1 ? [{ key: "hardware", label: "hardware", of: (c) => c.hardware.join("; "), soft: true }] : []),
     ];
+  }
+  // Errors from the lowest to the highest, logarithmic where they differ much; an interval may reach beyond, and is cut.
+  function reach(shown) {
+    const all = shown.flatMap((i) => D.configurations[i].errors), low = Math.min(...all), high = Math.max(...all), log = low > 0 && high / low > 8;
+    const cut = (value) => Math.min(Math.max(value, log ? low / 1.5 : Math.max(0, low - (high - low) / 4)), log ? high * 1.5 : high + (high - low) / 4);
+    return { low: cut(-Infinity), high: cut(Infinity), log, cut };
   }
   let scale = (value) => value;
   function setScale() {
-    const all = ranked().flatMap((i) => [...D.configurations[i].errors, D.configurations[i].low, D.configurations[i].high]).filter(known);
-    const low = Math.min(...all), high = Math.max(...all), log = low > 0 && high / low > 8;
-    const f = log ? Math.log : (value) => value, width = f(high) - f(low) || 1;
-    scale = (value) => 5 + (140 * (f(log ? Math.max(value, low) : value) - f(low))) / width;
+    const { low, high, log, cut } = reach(ranked()), f = log ? Math.log : (value) => value, width = f(high) - f(low) || 1;
+    scale = (value) => 5 + (140 * (f(cut(value)) - f(low))) / width;
   }
   function whisker(c) {
     const says = `seeds ${c.seeds.join(", ")}: ${c.errors.map((e) => fixed(e)).join(", ")}`;
@@ -161,7 +171,6 @@
   function board() {
     const all = ranked(), wanted = $("filter").value.trim(), shown = columns();
     const place = new Map(all.map((i, rank) => [i, rank + 1]));
-    const settings = (c) => Object.entries(c.varying).map(([key, value]) => `${key}=${value}`).join(" ");
     let rows = all.filter((i) => {
       const c = D.configurations[i];
       return !wanted || matches(wanted, `${c.configuration} ${settings(c)} ${c.hash} ${c.hardware.join(" ")}`);
@@ -224,7 +233,7 @@
     $("legend").replaceChildren(...drawn().map((i, place) => {
       const c = D.configurations[i];
       return h("li", {}, h("span", { class: "swatch", background: palette(place) }),
-        h("span", {}, c.configuration, " ", h("span", { class: "soft" }, c.n ? `n=${c.n}, ${fixed(c.mean)}%` : "unfinished")));
+        h("span", {}, title(i), " ", h("span", { class: "soft" }, c.n ? `n=${c.n}, ${fixed(c.mean)}%` : "unfinished")));
     }), state.chosen.size > MOST_CURVES ? h("li", { class: "soft" }, `the first ${MOST_CURVES} of ${state.chosen.size} are drawn`) : "");
     chart($("curves-chart"), curvesOption);
   }
@@ -251,7 +260,8 @@
         lines.push({ type: "line", id, name: id, data: data.map((p) => [p[0], p[1]]), showSymbol: data.length < 3, symbolSize: 6, z: 3,
           itemStyle: { color: hue }, lineStyle: { color: hue, width: part === "train" ? 1.3 : 2, type: DASH[part] || "solid" },
           emphasis: { disabled: true } });
-        if (one.values.length > 1) bands.push(band(id, data, hue));
+        // The range of training errors would hide that of the test errors.
+        if (one.values.length > 1 && (part !== "train" || keys.length === 1)) bands.push(band(id, data, hue));
       }
     });
     instance.off("datazoom");
@@ -271,7 +281,8 @@
       dataZoom: [
         { type: "inside", filterMode: "none", zoomOnMouseWheel: "ctrl", moveOnMouseMove: "shift", moveOnMouseWheel: false, preventDefaultMouseMove: false, startValue: state.from, endValue: state.to },
         { type: "slider", filterMode: "none", height: 20, bottom: 14, startValue: state.from, endValue: state.to, showDataShadow: false, brushSelect: false,
-          borderColor: colour("rule"), fillerColor: colour("faint"), textStyle: words({ fontSize: 11 }), labelFormatter: (v) => String(Math.round(v)) },
+          borderColor: colour("rule"), fillerColor: colour("faint"), backgroundColor: colour("raised"), moveHandleSize: 0,
+          handleStyle: { color: colour("raised"), borderColor: colour("soft") }, emphasis: { handleStyle: { color: colour("raised"), borderColor: colour("accent") } }, textStyle: words({ fontSize: 11 }), labelFormatter: (v) => String(Math.round(v)) },
       ],
       tooltip: tooltip({ trigger: "axis", axisPointer: { type: "line", lineStyle: { color: colour("soft") }, snap: true },
         formatter: (found) => curveTip(found.filter((one) => about.has(one.seriesName)), about) }),
@@ -285,16 +296,17 @@
       renderItem: (params, api) => {
         if (params.dataIndex !== 0) return undefined;
         const up = data.map((p) => api.coord([p[0], p[3]])), down = data.map((p) => api.coord([p[0], low(p)])).reverse();
-        return { type: "polygon", shape: { points: [...up, ...down] }, style: { fill: hue, opacity: 0.16 } };
+        return { type: "polygon", shape: { points: [...up, ...down] }, style: { fill: hue, opacity: 0.14 } };
       } };
   }
   function curveTip(found, about) {
     if (!found.length) return "";
+    const said = state.metric === "error" ? fixed : few;
     const rows = found.map((one) => {
       const { i, part, hue, at } = about.get(one.seriesName), p = at.get(one.value[0]) || one.value;
-      const range = known(p[2]) && p[2] !== p[3] ? ` (${few(p[2])} – ${few(p[3])})` : "";
+      const range = known(p[2]) && p[2] !== p[3] ? ` (${said(p[2])} to ${said(p[3])})` : "";
       return { value: p[1], node: h("div", {}, h("span", { class: "swatch", background: hue }),
-        h("span", {}, title(i), part === "lr" ? "" : `, ${PARTS[part]}`), h("span", {}, h("b", {}, few(p[1])), range)) };
+        h("span", {}, title(i), part === "lr" ? "" : `, ${PARTS[part]}`), h("span", {}, h("b", {}, said(p[1])), range)) };
     });
     rows.sort((a, b) => a.value - b.value);
     return h("div", { class: "tip" }, h("b", {}, `epoch ${found[0].value[0]}`), rows.map((row) => row.node));
@@ -338,18 +350,19 @@
     const sorted = (k) => [...new Set(grid.cells.map((cell) => cell[k]))].sort((a, b) => a - b);
     const xs = sorted(0), ys = sorted(1), means = grid.cells.map((cell) => D.configurations[cell[2]].mean);
     const low = Math.min(...means), high = Math.max(...means), dark = isDark();
+    const f = low > 0 && high / low > 8 ? Math.log : (v) => v, width = f(high) - f(low);
     const ramp = dark ? ["#8fc1ff", "#3f6fb5", "#22344f"] : ["#12458f", "#7aa7df", "#eaf1fa"];
     const data = grid.cells.map(([x, y, i]) => {
-      const c = D.configurations[i], share = high > low ? (c.mean - low) / (high - low) : 0;
+      const c = D.configurations[i], share = width > 0 ? (f(c.mean) - f(low)) / width : 0;
       const light = dark ? share > 0.35 : share < 0.45;
-      return { value: [xs.indexOf(x), ys.indexOf(y), c.mean], i, label: { color: light ? "#fff" : "#10151c" } };
+      return { value: [xs.indexOf(x), ys.indexOf(y), f(c.mean)], i, ink: light ? "#fff" : "#10151c" };
     });
     const style = axisStyle(), tight = instance.getWidth() / xs.length < 62;
     return {
       grid: { left: 72, right: 16, top: 30, bottom: 82 },
       xAxis: { type: "category", data: xs.map(String), name: grid.x, nameLocation: "middle", nameGap: 28, ...style, splitLine: { show: false } },
       yAxis: { type: "category", data: ys.map(String), name: grid.y, ...style, nameTextStyle: words({ align: "left", padding: [0, 0, 0, -60] }), splitLine: { show: false } },
-      visualMap: { min: low, max: high > low ? high : low + 1e-9, inRange: { color: ramp }, calculable: false, orient: "horizontal", left: "center", bottom: 6, itemHeight: 120, itemWidth: 10,
+      visualMap: { dimension: 2, min: f(low), max: width > 0 ? f(high) : f(low) + 1e-9, inRange: { color: ramp }, calculable: false, orient: "horizontal", left: "center", bottom: 6, itemHeight: 120, itemWidth: 10,
         textStyle: words(), text: [`${fixed(high)}%`, `${fixed(low)}%`], hoverLink: false },
       tooltip: tooltip({ trigger: "item", formatter: (one) => {
         const c = D.configurations[one.data.i];
@@ -357,9 +370,15 @@
           h("div", {}, `${grid.x}=${xs[one.value[0]]}`), h("div", {}, `${grid.y}=${ys[one.value[1]]}`),
           h("div", {}, `seeds ${c.seeds.join(", ")}: ${c.errors.map((e) => fixed(e)).join(", ")}`));
       } }),
-      series: [{ type: "heatmap", data, label: { show: true, fontFamily: font(), fontSize: tight ? 10 : 12, lineHeight: tight ? 13 : 16,
-        formatter: (one) => `${fixed(one.value[2], tight ? 1 : 2)}\nn=${D.configurations[one.data.i].n}` },
-        itemStyle: { borderColor: colour("raised"), borderWidth: 2, borderRadius: 4 }, emphasis: { itemStyle: { borderColor: colour("ink") } } }],
+      // Not the type "heatmap": ECharts 6.1.0 draws its cells on a canvas of their own, and they are missing in print.
+      series: [{ type: "custom", data, encode: { x: 0, y: 1 }, renderItem: (params, api) => {
+        const [x, y] = api.coord([api.value(0), api.value(1)]), [w, h] = api.size([1, 1]), one = data[params.dataIndex], c = D.configurations[one.i];
+        return { type: "group", children: [
+          { type: "rect", shape: { x: x - w / 2 + 1.5, y: y - h / 2 + 1.5, width: w - 3, height: h - 3, r: 4 }, style: { fill: api.visual("color") },
+            emphasis: { style: { stroke: colour("ink"), lineWidth: 2 } } },
+          { type: "text", silent: true, style: { text: `${fixed(c.mean, tight ? 1 : 2)}\nn=${c.n}`, x, y, align: "center", verticalAlign: "middle", fill: one.ink,
+            fontFamily: font(), fontSize: tight ? 10 : 12, lineHeight: tight ? 13 : 16 } }] };
+      } }],
     };
   }
 
@@ -376,14 +395,11 @@
   function spreadOption(shown, instance) {
     const width = instance.getWidth(), left = Math.round(Math.min(380, width * 0.42)), hue = colour("accent"), ink = colour("ink"), soft = colour("soft");
     const dots = shown.flatMap((i, y) => D.configurations[i].errors.map((error, k) => ({ value: [error, y], i, k })));
-    const all = shown.flatMap((i) => { const c = D.configurations[i]; return [...c.errors, c.low, c.high].filter(known); });
-    const low = Math.min(...all), high = Math.max(...all), log = low > 0 && high / low > 8, style = axisStyle();
-    const bars = shown.map((i, y) => { const c = D.configurations[i]; return [known(c.low) ? (log ? Math.max(c.low, low) : c.low) : c.mean, y, c.mean, known(c.high) ? c.high : c.mean]; });
-    const pad = (high - low || 1) * 0.05;
+    const { log, cut } = reach(shown), style = axisStyle();
+    const bars = shown.map((i, y) => { const c = D.configurations[i]; return [known(c.low) ? cut(c.low) : c.mean, y, c.mean, known(c.high) ? cut(c.high) : c.mean]; });
     return {
       grid: { left, right: 24, top: 12, bottom: 48 },
-      xAxis: { type: log ? "log" : "value", logBase: 2, name: "test error (%)", nameLocation: "middle", nameGap: 28, ...style, axisLabel: words({ formatter: (v) => few(v), hideOverlap: true }),
-        ...(log ? {} : { min: Math.max(0, low - pad), max: high + pad }) },
+      xAxis: { type: log ? "log" : "value", logBase: 2, name: "test error (%)", nameLocation: "middle", nameGap: 28, ...style, scale: true, axisLabel: words({ formatter: (v) => few(v), hideOverlap: true }) },
       yAxis: { type: "category", inverse: true, data: shown.map(title), ...style, axisTick: { show: false }, axisLine: { show: false },
         splitLine: { show: false }, axisLabel: words({ color: ink, width: left - 16, overflow: "truncate", interval: 0 }) },
       tooltip: tooltip({ trigger: "item", formatter: (one) => {
@@ -565,7 +581,7 @@
   addEventListener("beforeprint", () => {
     before = document.documentElement.dataset.theme || "";
     theme("light");
-    for (const node of charts.keys()) draw(node);
+    for (const node of charts.keys()) { draw(node); echarts.getInstanceByDom(node).getZr().flush(); }
   });
   addEventListener("afterprint", () => theme(before));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme(document.documentElement.dataset.theme || ""));
