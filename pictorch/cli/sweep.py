@@ -45,7 +45,7 @@ EXECUTORS = ("local", "ray", "slurm")
 RETRIES = 2  # of a run whose process died
 # A quick study: seconds of a core for all its training, at most of one run's, and of what is around each.
 LOOK_SECONDS, LONGEST_LOOK, AROUND_SECONDS = 240.0, 15.0, 2.0
-FINISH_SECONDS = 0.5  # to write what a finished run leaves, curves.png most of it (docs/sweeps.md)
+FINISH_SECONDS = 0.5  # to write what a finished run leaves: 0.25 s to draw curves.png, and the file system's
 POLL_SECONDS = 0.1
 MOST_COLUMNS = 4  # of a table, for settings
 

@@ -286,6 +286,8 @@ def foreign(run: Run) -> str:
 
 def held(directory: RunDir) -> bool:
     """Return whether another process trains in a run directory now."""
+    if not directory.path.is_dir():
+        return False
     try:
         with runs.lock(directory):
             return False

@@ -134,6 +134,7 @@ def test_how_far_a_run_is_stands_in_its_directory_alone(one: Run) -> None:
     assert (begun.state, begun.epochs_done, begun.left) == ("begun", 3, True)
     with runs.lock(one.directory):
         assert again(one).state == "elsewhere"
+    assert not plan.held(runs.RunDir(Path("nowhere")))
     one.directory.config.unlink()
     assert again(one).state == "new"
 
