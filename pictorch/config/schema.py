@@ -554,10 +554,14 @@ class Evaluation(Block):
 
 
 class Track(Block):
-    """Trackers beside metrics.jsonl; "auto" uses TensorBoard where tensorboardX is installed."""
+    """Trackers beside metrics.jsonl, which no result depends on."""
 
     tensorboard: bool | Literal["auto"] = "auto"
     """auto: where tensorboardX is installed (`pip install "pictorch[tb]"`)"""
+    mlflow: bool | Name = False
+    """A store's URI; true: $MLFLOW_TRACKING_URI, else mlflow.db in the working directory ([trackers.md](trackers.md))"""
+    wandb: bool | Literal["offline"] = False
+    """Weights & Biases, in the project $WANDB_PROJECT; offline: files in the run directory, to be sent later"""
 
 
 class Config(Block):
@@ -599,6 +603,8 @@ EXECUTION_KEYS = frozenset(
         "train.replicas",
         "train.save_every_epochs",
         "track.tensorboard",
+        "track.mlflow",
+        "track.wandb",
     }
 )
 
