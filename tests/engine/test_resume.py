@@ -1,19 +1,19 @@
-"""A run that was stopped, at any moment and in any way, ends with the bits of the uninterrupted one."""
+"""A run that was stopped, at any moment and in any way, ends with the bits of the uninterrupted one.
+
+kill -9 is in tests/cli/test_verify_resume.py.
+"""
 
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from conftest import SMALL, PressCtrlC, same, small_config, state_of
+from conftest import PressCtrlC, same, small_config, state_of
 
 from pictorch import api, runs
 from pictorch.config import UserError
@@ -458,53 +458,3 @@ def test_ctrl_c_while_the_results_are_written(small_run: api.Result, monkeypatch
     assert not Path("run/result.json").exists()
     assert api.resume("run").test_error == small_run.test_error
     assert Path("run/model.safetensors").read_bytes() == (small_run.run_dir / "model.safetensors").read_bytes()
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "pictorch", "train", *words]
-
-
-def kill_and_resume(kills: int, epochs: int, chance: random.Random, numbers: list[int]) -> None:
-    """Train in processes that are killed at random moments and resumed, until `kills` were; all end as a reference.
-
-    A run that has ended by itself is compared with the reference, and the next one begun.
-    """
-    overrides = [*SMALL, f"train.epochs={epochs}", "data.val_fraction=0.1"]
-    killed = 0
-    subprocess.run(command(*overrides, "--out", "reference"), check=True, capture_output=True)
-    while killed < kills:
-        words = ["--resume", "run"] if Path("run").exists() else [*overrides, "--out", "run"]
-        process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        if Path("run").exists() and rows() >= epochs - 2:
-            # Near the end the moment is one of starting, finishing, or anything between.
-            time.sleep(chance.uniform(0, 4))
-        else:
-            enough = rows() + chance.randrange(3)
-            while rows() < enough and process.poll() is None:
-                time.sleep(0.01)
-            time.sleep(chance.uniform(0, 0.3))
-        process.send_signal(number := chance.choice(numbers))
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode in (-number, 130, 0), errors
-        killed += process.returncode != 0
-        if process.returncode == 0:
-            assert same(state_of(Path("run")), state_of(Path("reference")))
-            shutil.rmtree("run")
-    words = ["--resume", "run"] if Path("run").exists() else [*overrides, "--out", "run"]
-    subprocess.run(command(*words), check=True, capture_output=True)
-    assert same(state_of(Path("run")), state_of(Path("reference")))
-
-
-def rows() -> int:
-    """Return how many epochs the run under way has written."""
-    path = Path("run/metrics.jsonl")
-    return len(path.read_bytes().splitlines()) if path.exists() else 0
-
-
-def test_kill_9_at_random_moments() -> None:
-    kill_and_resume(3, 12, random.Random(0), [signal.SIGKILL])
-
-
-@pytest.mark.slow
-def test_twenty_stops_of_all_kinds_at_random_moments() -> None:
-    kill_and_resume(20, 30, random.Random(1), [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
