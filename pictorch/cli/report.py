@@ -49,13 +49,19 @@ def contents(
     made: values.Report, of_page: Mapping[str, Any], texts: Mapping[str, str], files: Mapping[str, bytes]
 ) -> dict[str, bytes]:
     """Return {file: bytes} of tables and page, the page last; `texts` are {figure: what is on it} of the `files`."""
-    title = f"Report: {', '.join(made.places)}"
+    title = f"Report: {named(made.places)}"
     beside = {
         "report.md": tables.as_markdown(of_page, title, texts).encode(),
         "report.csv": tables.as_csv(of_page).encode(),
         "runs.csv": tables.runs_csv(made.runs).encode(),
     }
     return beside | {PAGE: page.page(of_page, title, {**files, **beside}).encode()}
+
+
+def named(places: Sequence[str]) -> str:
+    """Return the last parts of the first three places, and how many more there are."""
+    names = ", ".join(Path(place).name or place for place in places[:3])
+    return names + (f" and {len(places) - 3} more" if len(places) > 3 else "")
 
 
 def summary(shown: Mapping[str, Any], folder: Path, texts: Mapping[str, str]) -> list[str]:
@@ -72,8 +78,11 @@ def summary(shown: Mapping[str, Any], folder: Path, texts: Mapping[str, str]) ->
             lines.append(f"  {row['mean']:6.2f}  n {row['n']}{spread}  {row['configuration']}")
     if shown["incomplete"]:
         lines.append(f"{len(shown['incomplete'])} incomplete: listed in the page, ranked nowhere")
-    lines += [f"not reported: {row['run']}: {row['reason']}" for row in shown["not_reported"]]
-    lines += [f"note: {note}" for note in shown["notes"][:MOST_NOTES]]
+    told = [f"not reported: {row['run']}: {row['reason']}" for row in shown["not_reported"]]
+    told += [f"note: {note}" for note in shown["notes"]]
+    lines += told[:MOST_NOTES]
+    if len(told) > MOST_NOTES:
+        lines.append(f"and {len(told) - MOST_NOTES} more such lines: the page has all")
     lines.append(f"{folder / PAGE}: opens in any browser, without a network")
     lines.append(f"beside it report.md, report.csv, runs.csv and {len(texts)} figures (SVG and PNG)")
     return lines

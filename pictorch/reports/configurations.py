@@ -36,7 +36,8 @@ class Configuration:
     """The runs of one configuration on one data set.
 
     `counted` are its complete runs, of each seed the first one that was finished; `summary` is of their test errors,
-    None without any. `varying` are its values of the settings in which configurations of its recipe differ.
+    None without any. `varying` are its values of the settings in which configurations of its recipe that have results
+    differ (all of its recipe, where none has).
     """
 
     hash: str
@@ -103,7 +104,8 @@ def group(runs: Sequence[Run], interval: Interval) -> list[Configuration]:
     together: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
         together[run.dataset, run.hash].append(run)
-    varying = varying_keys(list(together.values()))
+    with_results = [members for members in together.values() if any(run.complete for run in members)]
+    varying = varying_keys(with_results or list(together.values()))
     found = []
     for (dataset, name), members in together.items():
         members.sort(key=lambda run: (run.seed, run.place))
@@ -117,7 +119,7 @@ def group(runs: Sequence[Run], interval: Interval) -> list[Configuration]:
                 runs=members,
                 counted=counted,
                 summary=summarise([run.error for run in counted], interval),
-                varying={key: first.settings.get(key) for key in varying[dataset, first.recipe]},
+                varying={key: first.settings.get(key) for key in varying.get((dataset, first.recipe), [])},
             )
         )
     return sorted(found, key=lambda c: (c.dataset, c.summary is None, c.summary.mean if c.summary else 0.0, c.hash))

@@ -71,7 +71,9 @@ class Run:
 
     @property
     def hardware(self) -> str:
-        last = {**self.env, **(resumed[-1] if (resumed := self.env.get("resumed")) else {})}
+        resumed = self.env.get("resumed")
+        sessions = [self.env, *(resumed if isinstance(resumed, list) else [])]
+        last = {**self.env, **(sessions[-1] if isinstance(sessions[-1], dict) else {})}
         return f"{last.get('gpu') or last.get('cpu') or 'unknown'}, {self.env.get('precision', 'precision unknown')}"
 
 
@@ -97,10 +99,10 @@ def read_all(places: Sequence[Path]) -> tuple[list[Run], list[tuple[str, str]]]:
         try:
             found.append(read(directory))
         except UserError as error:
-            refused.append((printable(directory.path), printable(error)))
+            refused.append((printable(directory.path), printable(error).removeprefix(f"{directory.path}/")))
     looked = ", ".join(printable(place) for place in places)
     if not found and refused:
-        reasons = "".join(f"\n  {reason}" for _, reason in refused[:10])
+        reasons = "".join(f"\n  {place}: {reason}" for place, reason in refused[:10])
         raise UserError(f"{looked}: none of the {len(refused)} run directories here can be reported:{reasons}")
     if not found:
         raise UserError(f"{looked}: there is no run directory here or below; `pictorch train` makes one in runs/")

@@ -47,6 +47,13 @@ def test_a_configuration_without_results_comes_last(tmp_path: Path) -> None:
     assert [c.summary is None for c in grouped(tmp_path)] == [False, True]
 
 
+def test_what_only_an_incomplete_run_has_otherwise_does_not_vary(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2):
+        write_run(tmp_path / str(lr), f"optim.lr={lr}")
+    write_run(tmp_path / "begun", "model.depth=14", error=None)
+    assert [list(c.varying) for c in grouped(tmp_path)] == [["optim.lr"]] * 3
+
+
 def test_what_is_no_setting_of_the_experiment_tells_nothing_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "train.threads=1", "data.workers=1")
     write_run(tmp_path / "b", "train.threads=2", "train.seed=2")

@@ -291,8 +291,8 @@
   }
   function band(id, data, hue) {
     const low = (p) => (state.log ? Math.max(p[2], p[1] / 1e3) : p[2]);
-    return { type: "custom", id: `${id} range`, silent: true, clip: true, z: 2, tooltip: { show: false }, encode: { x: 0, y: 1 },
-      data: data.map((p) => [p[0], p[1]]),
+    return { type: "custom", id: `${id} range`, silent: true, clip: true, z: 2, tooltip: { show: false }, encode: { x: 0, y: [1, 2] },
+      data: data.map((p) => [p[0], low(p), p[3]]),
       renderItem: (params, api) => {
         if (params.dataIndex !== 0) return undefined;
         const up = data.map((p) => api.coord([p[0], p[3]])), down = data.map((p) => api.coord([p[0], low(p)])).reverse();
