@@ -403,7 +403,7 @@ def show_summary(found: Summary) -> None:
         "median",
         "mean",
         "sd",
-        "95% of the mean",
+        "± 95%",
         *(["val. error"] if validated else []),
         "to the best",
         "p",
@@ -413,7 +413,7 @@ def show_summary(found: Summary) -> None:
     for row, line in zip(rows, found.lines, strict=True):
         table.add_row(*row, *figures(line, validated=validated))
     show(table)
-    say("to the best: mean difference over the same seeds; p: paired t test, after Holm for all cells")
+    say("± 95%: of the mean; to the best: mean difference over the same seeds; p: paired t test, Holm's for all cells")
     say(found.caution())
     if not found.whole:
         say("Some runs are incomplete (cut short by train.max_steps or evaluation.max_images): these are no results.")
@@ -430,7 +430,7 @@ def figures(line: Line, *, validated: bool) -> list[str]:
         f"{statistics.median(line.errors):.2f}",
         f"{statistics.fmean(line.errors):.2f}",
         f"{line.spread:.2f}" if line.spread is not None else "",
-        f"{low_high[0]:.2f} to {low_high[1]:.2f}" if low_high else "",
+        f"{(low_high[1] - low_high[0]) / 2:.2f}" if low_high else "",
         *([f"{val:.2f}" if val is not None else ""] if validated else []),
         "best" if line.best else f"{pairs.difference:+.2f}" if pairs else "",
         p,
