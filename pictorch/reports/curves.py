@@ -11,7 +11,9 @@ def draw(rows: list[dict[str, Any]], title: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    # Fixed margins: to have them found out takes another 0.1 s.
+    figure = Figure(figsize=(7, 4.2))
+    figure.subplots_adjust(left=0.1, right=0.88, bottom=0.12, top=0.92)
     FigureCanvasAgg(figure)
     errors = figure.add_subplot()
     for key, label in TITLES.items():
