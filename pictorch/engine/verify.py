@@ -29,6 +29,7 @@ from pictorch.engine.progress import Silent
 from pictorch.runs import RunDir
 
 CLOCKS = ("seconds", "images_per_second", "train_seconds", "peak_memory_bytes", "finished")
+PLACES = ("commit", "torch", "device")  # of the last session
 SECONDS_BETWEEN_LOOKS = 0.002
 LONGEST_END = 120.0  # seconds that the processes of a run may take to end after one of them was killed
 MOST_SECONDS, EPOCHS = 60.0, 10  # of a run that is made shorter
@@ -145,7 +146,9 @@ class Session:
     def reach(self, aim: Aim, pace: Pace) -> bool:
         """Wait for the moment to kill; return False where the run ended before."""
         if aim.what == "start":
-            return self.wait(lambda: len(self.numbers()) == len(self.journals)) and self.pause(aim.share * pace.start)
+            end = self.started + aim.share * pace.start
+            known = self.wait(lambda: len(self.numbers()) == len(self.journals))
+            return known and self.wait(lambda: time.perf_counter() >= end or BEGUN in self.events())
         if aim.what == "results":
             return self.wait(lambda: TRAINED in self.events()) and self.pause(aim.share * pace.results)
         before = pace.ends[aim.epoch - 1] if aim.epoch else 0
@@ -265,21 +268,21 @@ def killed(
 
 
 def state_of(run: RunDir) -> dict[str, Any]:
-    """Return all of a finished run that must be the same to the bit: what it holds but for its clocks."""
+    """Return all of a finished run that must be the same to the bit: what it holds but for when and where."""
     checkpoints = [path for path in (run.last_checkpoint, run.best_checkpoint) if path.exists()]
     saved = {path.name: {k: v for k, v in checkpoint.load(path).items() if k != "seconds"} for path in checkpoints}
-    rows = [without_clocks(row) for row in runs.read_metrics(run)]
+    rows = [figures(row) for row in runs.read_metrics(run)]
     weights = load_file(run.weights)
     return {
         **saved,
         run.weights.name: weights,
         run.metrics.name: rows,
-        run.result.name: without_clocks(runs.read_result(run)),
+        run.result.name: figures(runs.read_result(run)),
     }
 
 
-def without_clocks(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in CLOCKS}
+def figures(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in (*CLOCKS, *PLACES)}
 
 
 def first_difference(one: Any, other: Any, name: str = "") -> str | None:

@@ -104,7 +104,8 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"--address: no Ray cluster at {place or 'this machine'}: {reason}") from None
+        token = " (one that asks for a token wants its own in RAY_AUTH_TOKEN)" if place else ""
+        raise UserError(f"--address: no Ray cluster at {place or 'this machine'}: {reason}{token}") from None
     try:
         yield
     finally:
