@@ -24,42 +24,48 @@ class SynchronisedBatchNorm(GhostBatchNorm):
     groups = 1
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return input [N, C, ...] normalised."""
+        """Return input [N, C, ...] normalised. Raises ValueError for a single value a channel, which has no spread."""
         if not self.training:
             return super().forward(input)
+        if dist.get_world_size() * input.numel() == self.num_features:
+            raise ValueError(f"batch norm expects more than one value a channel in training, got {tuple(input.shape)}")
         weight = input.new_ones(self.num_features) if self.weight is None else self.weight
         bias = input.new_zeros(self.num_features) if self.bias is None else self.bias
-        out, mean, variance, count = Normalise.apply(input, weight, bias, self.eps)  # type: ignore[no-untyped-call]
-        self.move_statistics(mean, variance * (count / (count - 1)))
+        out, mean, variance = Normalise.apply(input, weight, bias, self.eps)  # type: ignore[no-untyped-call]
+        self.move_statistics(mean, variance)
         return out  # type: ignore[no-any-return]
 
 
 class Normalise(torch.autograd.Function):
     """(input - mean) / sqrt(variance + eps) * weight + bias, of all processes' inputs [N, C, ...].
 
-    Also returned are the mean [C], the biased variance [C] and over how many values they were taken [], without a
-    gradient. The formulas are those of batch norm (arXiv:1502.03167), the sums over all processes.
+    Also returned are the mean [C] and the unbiased variance [C], without a gradient. The formulas are those of batch
+    norm (arXiv:1502.03167), the sums over all processes.
     """
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         dims = [0, *range(2, x.dim())]
-        # First the mean, then what is left of it: the difference of the squares' and the square's would lose digits.
-        count = summed(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
-        mean = summed(x.sum(dims)) / count
+        # Each part's own statistics first, which lose no digits, and one exchange: each waits for the slowest process.
+        parts = gathered(torch.stack(torch.var_mean(x, dims, correction=0)))
+        mean = parts[:, 1].mean(0)
+        variance = (parts[:, 0] + (parts[:, 1] - mean).square()).mean(0)
+        count = len(parts) * x.numel() // x.shape[1]
         centred = x - along(mean, x)
-        variance = summed(centred.square().sum(dims)) / count
         factor = (variance + eps).rsqrt()
-        ctx.save_for_backward(centred, weight, factor, count)
+        ctx.save_for_backward(centred, weight, factor)
+        ctx.count = count
         out = (centred * along(factor * weight, x) + along(bias.to(x.dtype), x)).to(input.dtype)
-        ctx.mark_non_differentiable(mean, variance, count)
-        return out, mean, variance, count
+        # Unbiased, as running statistics are.
+        variance *= count / (count - 1)
+        ctx.mark_non_differentiable(mean, variance)
+        return out, mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        centred, weight, factor, count = ctx.saved_tensors
+        centred, weight, factor = ctx.saved_tensors
         dims = [0, *range(2, centred.dim())]
         g = gradient.to(centred.dtype)
         # Here: those of this process's part, for its own parameters; then of all parts, for the input's gradient.
@@ -67,7 +73,8 @@ class Normalise(torch.autograd.Function):
         weight_gradient, bias_gradient = (sums[1] * factor).to(weight.dtype), sums[0].to(weight.dtype)
         x_gradient = None
         if ctx.needs_input_grad[0]:
-            means = summed(sums) / count
+            means = sums / ctx.count
+            dist.all_reduce(means)
             x_gradient = g - along(means[0], g) - centred * along(means[1] * factor.square(), g)
             x_gradient = (x_gradient * along(factor * weight, g)).to(gradient.dtype)
         return x_gradient, weight_gradient, bias_gradient, None
@@ -78,11 +85,11 @@ def along(values: Tensor, x: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (x.dim() - 2))
 
 
-def summed(values: Tensor) -> Tensor:
-    """Return the sum of all processes' values."""
-    values = values.clone()
-    dist.all_reduce(values)
-    return values
+def gathered(values: Tensor) -> Tensor:
+    """Return the values [...] of all processes, one after the other [W,...]."""
+    everyone = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, values)
+    return torch.stack(everyone)
 
 
 def synchronised_batch_norm(model: nn.Module, *, cuda: bool) -> nn.Module:
