@@ -11,7 +11,7 @@ def draw(rows: list[dict[str, Any]], title: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # Fixed margins: to have them found out takes another 0.1 s.
+    # Margins and the place of the title are given: to have them found out takes another 0.1 s.
     figure = Figure(figsize=(7, 4.2))
     figure.subplots_adjust(left=0.1, right=0.88, bottom=0.12, top=0.92)
     FigureCanvasAgg(figure)
@@ -23,7 +23,8 @@ def draw(rows: list[dict[str, Any]], title: str) -> bytes:
             shown = [(epoch, error) for epoch, error in points if error > 0]
             line = "--" if key == "train_error" else "-"
             errors.plot(*zip(*shown, strict=True) if shown else ([], []), line, label=f"{label} ({points[-1][1]:.2f}%)")
-    errors.set(xlabel="epoch", ylabel="error (%)", title=title)
+    errors.set(xlabel="epoch", ylabel="error (%)")
+    errors.set_title(title, y=1.0)
     if any(row[key] > 0 for row in rows for key in TITLES if row.get(key) is not None):
         errors.set_yscale("log")
     errors.yaxis.set_major_formatter("{x:g}")
