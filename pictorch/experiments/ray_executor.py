@@ -98,14 +98,15 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    place = address or os.environ.get("RAY_ADDRESS", "")
+    # "local": without it Ray would look for a cluster that once ran here, for minutes where that is gone.
+    place = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         answers(place)
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=place, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        token = " (one that asks for a token wants its own in RAY_AUTH_TOKEN)" if place else ""
-        raise UserError(f"--address: no Ray cluster at {place or 'this machine'}: {reason}{token}") from None
+        token = "" if place == "local" else " (one that asks for a token wants its own in RAY_AUTH_TOKEN)"
+        raise UserError(f"--address: no Ray cluster at {place}: {reason}{token}") from None
     try:
         yield
     finally:
