@@ -406,16 +406,12 @@ def complete(job: "Job", run: RunDir, state: "State", progress: "Progress | None
 
     Called within the job's process settings.
     """
+    from pictorch.engine import trackers
     from pictorch.engine.loop import fit
     from pictorch.engine.progress import Silent
     from pictorch.engine.results import result_row, write_artefacts
 
     listener = progress if progress and job.world.leads else Silent()
-    listener.start(job, run)
-    try:
-        evaluation, raw = fit(job, run, state, progress=listener, stop=stop)
-    finally:
-        listener.close()
 
     def write() -> dict[str, Any]:
         write_artefacts(job, run, evaluation)
@@ -424,7 +420,15 @@ def complete(job: "Job", run: RunDir, state: "State", progress: "Progress | None
         runs.finish(run, row)
         return row
 
-    return Result(run.path, job.world.lead(write))
+    with contextlib.closing(trackers.create(job, run, first_epoch=state.epoch + 1, note=listener.note)) as tracking:
+        listener.start(job, run)
+        try:
+            evaluation, raw = fit(job, run, state, progress=tracking.beside(listener), stop=stop)
+        finally:
+            listener.close()
+        result = Result(run.path, job.world.lead(write))
+        tracking.finish(result.row)
+        return result
 
 
 def draw_curves(run: RunDir, row: dict[str, Any], listener: "Progress") -> None:

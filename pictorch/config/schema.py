@@ -559,7 +559,7 @@ class Track(Block):
     tensorboard: bool | Literal["auto"] = "auto"
     """auto: where tensorboardX is installed (`pip install "pictorch[tb]"`)"""
     mlflow: bool | Name = False
-    """A store's URI; true: $MLFLOW_TRACKING_URI, else mlflow.db in the working directory ([trackers.md](trackers.md))"""
+    """A store's URI; true: $MLFLOW_TRACKING_URI, else mlflow.db in the working directory ([more](trackers.md))"""
     wandb: bool | Literal["offline"] = False
     """Weights & Biases, in the project $WANDB_PROJECT; offline: files in the run directory, to be sent later"""
 

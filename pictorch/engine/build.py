@@ -106,10 +106,7 @@ def mistakes(loaded: Loaded, blocks: Collection[str]) -> list[str]:
         except UserError as error:
             found.append(f"{place_of('train.device', origins)}train.device: {error}")
     if "track" in blocks:
-        try:
-            trackers.check(config.track.tensorboard)
-        except UserError as error:
-            found.append(f"{place_of('track.tensorboard', origins)}{error}")
+        found += [f"{place_of(key, origins)}{key}: {problem}" for key, problem in trackers.missing(config.track)]
     return found
 
 

@@ -18,7 +18,7 @@ from pictorch import optim, runs
 from pictorch.config import UserError
 from pictorch.data.pipeline import Feed
 from pictorch.data.streams import generator
-from pictorch.engine import checkpoint, trackers
+from pictorch.engine import checkpoint
 from pictorch.engine.build import Job
 from pictorch.engine.evaluate import Evaluation, evaluate
 from pictorch.engine.graphs import Record, Replayed, cuda_graph, own_stream
@@ -52,28 +52,17 @@ def train_and_test(
 ) -> tuple[Evaluation, Evaluation | None]:
     """Do what `fit` says, on the current stream."""
     train = job.config.train
-    tracking = []
     if job.world.leads:
         runs.rewind_metrics(run, state.epoch)
-        tracking = trackers.create(
-            run.tensorboard, tensorboard=job.config.track.tensorboard, first_epoch=state.epoch + 1
-        )
     step = create_step(job, compiled(job))
     evaluation = None
-    try:
-        while not over(job, state):
-            try:
-                evaluation = one_epoch(job, run, state, step, stop, progress)
-            except StopRequested:
-                save(job, run, state)
-                raise
-            row = finish_epoch(job, run, state, evaluation)
-            progress.epoch(row)
-            for tracker in tracking:
-                tracker.epoch(row)
-    finally:
-        for tracker in tracking:
-            tracker.close()
+    while not over(job, state):
+        try:
+            evaluation = one_epoch(job, run, state, step, stop, progress)
+        except StopRequested:
+            save(job, run, state)
+            raise
+        progress.epoch(finish_epoch(job, run, state, evaluation))
     if train.select == "best-val":
         take_weights(job, job.world.lead(lambda: load_checkpoint(job, run.best_checkpoint)))
     raw = None

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pictorch import runs
-from pictorch.config import UserError, to_dict
+from pictorch.config import to_dict
 from pictorch.config.schema import Track, flatten
 from pictorch.runs import RunDir
 
@@ -255,7 +255,7 @@ def there(package: str) -> bool:
     return True
 
 
-def opened(job: "Job", run: RunDir, *, first_epoch: int, note: Callable[[str], None]) -> Trackers:
+def create(job: "Job", run: RunDir, *, first_epoch: int, note: Callable[[str], None]) -> Trackers:
     """Return the trackers that the job's configuration asks for, for a session of its run in this directory.
 
     Of several processes that train the run only the first has any.
@@ -268,7 +268,7 @@ def opened(job: "Job", run: RunDir, *, first_epoch: int, note: Callable[[str], N
     session = Session(
         run=run,
         identity=hashlib.sha256(begun).hexdigest()[:16],
-        name=f"{env['recipe']}, seed {job.config.train.seed}",
+        name=f"{env.get('recipe', 'custom')}, seed {job.config.train.seed}",
         settings={key: value for key, value in flatten(to_dict(job.config)).items() if value is not None},
     )
     wanted: dict[str, Callable[[], Tracker]] = {}
@@ -279,16 +279,3 @@ def opened(job: "Job", run: RunDir, *, first_epoch: int, note: Callable[[str], N
     if track.wandb:
         wanted["wandb"] = lambda: WandB(session, offline=track.wandb == "offline")
     return Trackers(wanted, note)
-
-
-def check(tensorboard: bool | Literal["auto"]) -> None:
-    """Raise UserError when TensorBoard is asked for and tensorboardX is missing."""
-    for key, problem in missing(Track(tensorboard=tensorboard)):
-        raise UserError(f"{key}: {problem}")
-
-
-def create(directory: Path, *, tensorboard: bool | Literal["auto"], first_epoch: int) -> list[TensorBoard]:
-    """Return the trackers to use; "auto" takes TensorBoard where tensorboardX is installed."""
-    if tensorboard is False or not there("tensorboardX"):
-        return []
-    return [TensorBoard(directory, first_epoch=first_epoch)]
