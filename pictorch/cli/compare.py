@@ -54,9 +54,10 @@ def lines(found: Comparison) -> Iterator[str]:
     a, b = found.alone
     both = found.images - a - b - found.neither
     yield ""
+    of_pair = f" of seeds {found.pair[0].result['seed']} and {found.pair[1].result['seed']}" if found.over_seeds else ""
     yield (
-        f"{found.images:,} test images: both right {both:,}, A alone {a:,}, B alone {b:,}, neither {found.neither:,}; "
-        f"McNemar's exact p {chance(found.p)}"
+        f"{found.images:,} test images{of_pair}: both right {both:,}, A alone {a:,}, B alone {b:,}, "
+        f"neither {found.neither:,}; McNemar's exact p {chance(found.p)}"
     )
     if found.disagreed:
         more = len(found.disagreed) - FIRST_PLACES

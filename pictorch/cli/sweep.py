@@ -408,10 +408,12 @@ def show_summary(found: Summary) -> None:
         "to the best",
         "p",
     )
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for row, line in zip(rows, found.lines, strict=True):
-        table.add_row(*row, *figures(line, validated=validated))
+    numbers = [figures(line, validated=validated) for line in found.lines]
+    for heading, column in zip(headings, zip(*numbers, strict=True), strict=True):
+        # Where it is narrow the settings are folded; a number that is cut says nothing.
+        table.add_column(heading, justify="right", min_width=max(map(len, [*column, *heading.split()])))
+    for row, figured in zip(rows, numbers, strict=True):
+        table.add_row(*row, *figured)
     show(table)
     say("± 95%: of the mean; to the best: mean difference over the same seeds; p: paired t test, Holm's for all cells")
     say(found.caution())

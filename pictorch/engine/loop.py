@@ -43,6 +43,8 @@ def fit(job: Job, run: RunDir, state: State, *, progress: Progress, stop: Stop) 
     Diverged when the loss is no longer finite (the last good checkpoint stays), RunError when the run directory cannot
     be written.
     """
+    # Trackers that are slow to start are no part of training.
+    state.session_started = time.perf_counter()
     with own_stream(job.device):
         return train_and_test(job, run, state, progress, stop)
 

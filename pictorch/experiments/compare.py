@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from itertools import pairwise
 from typing import Any
 
@@ -66,12 +67,16 @@ class Comparison:
 
 
 def read_side(place: str, network: Network) -> list[Tested]:
-    """Return the finished runs at or below a directory, by their seeds; all of one experiment.
+    """Return the finished runs at or below a directory, or of a sweep's cell OUT/HASH, by their seeds.
+
+    They are of one experiment.
 
     Raises UserError where there is none, where they are of several experiments, or two of one seed.
     """
     path = runs.directory(place)
-    inside = [directory for directory in runs.collect([path]) if directory.result.is_file()]
+    # A cell of a sweep has a directory a seed: OUT/HASH stands for OUT/HASH-seed1, OUT/HASH-seed2 ...
+    places = [path] if path.exists() else sorted(path.parent.glob(f"{escape(path.name)}-seed*"))
+    inside = [directory for directory in runs.collect(places) if directory.result.is_file()]
     if not inside:
         directory = runs.open(path)
         raise RunError(f"{directory.path}: this run is not finished: `{directory.resume_command()}`")

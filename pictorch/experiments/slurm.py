@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from pictorch import runs
@@ -34,6 +35,8 @@ exec "$@"
 def submit(tasks: Sequence[Task], out: Path, *, name: str, jobs: int | None, memory_bytes: int) -> str:
     """Write OUT/commands.txt and OUT/sweep.sbatch, submit the array of all tasks, and return the job's number.
 
+    Further calls write commands-2.txt and so on: tasks that wait in the queue read what theirs were.
+
     At most `jobs` tasks run at a time (None: as many as Slurm likes); each needs `memory_bytes`. Raises UserError where
     there is no sbatch, and with what sbatch says where it refuses.
     """
@@ -41,7 +44,8 @@ def submit(tasks: Sequence[Task], out: Path, *, name: str, jobs: int | None, mem
     with runs.explained(out):
         out.mkdir(parents=True, exist_ok=True)
     folder = Path(os.path.abspath(out))
-    commands, script = folder / "commands.txt", folder / "sweep.sbatch"
+    number = next(n for n in count(1) if not (folder / numbered("sweep", n, "sbatch")).exists())
+    commands, script = folder / numbered("commands", number, "txt"), folder / numbered("sweep", number, "sbatch")
     runs.write_text(commands, "".join(f"{shlex.join(command(task))}\n" for task in tasks))
     lines = [f"#SBATCH {option}" for option in options(tasks, folder, name, jobs, memory_bytes)]
     text = SCRIPT.format(options="\n".join(lines), commands=shlex.quote(str(commands)), resume=shlex.join(PICTORCH))
@@ -62,6 +66,11 @@ def find_sbatch() -> str:
             "leave --executor out to train on this machine"
         )
     return sbatch
+
+
+def numbered(name: str, number: int, ending: str) -> str:
+    """Return commands.txt for number 1, then commands-2.txt ..."""
+    return f"{name}.{ending}" if number == 1 else f"{name}-{number}.{ending}"
 
 
 def command(task: Task) -> list[str]:

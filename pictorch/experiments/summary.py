@@ -153,5 +153,5 @@ def as_values(line: Line) -> dict[str, Any]:
         "difference_high": pairs.high if pairs else None,
         "p_holm": line.p,
         "train_seconds": sum(float(row["train_seconds"]) for row in line.results.values()),
-        "complete": all(row["complete"] for row in line.results.values()),
+        "complete": bool(line.results) and all(row["complete"] for row in line.results.values()),
     }

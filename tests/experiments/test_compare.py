@@ -1,5 +1,6 @@
 """Two runs, and two recipes over the same seeds, on the same test images: counted by hand from their predictions."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,12 @@ def test_runs_of_other_seeds_are_compared_and_that_is_said(trained: Path) -> Non
     found = compared(trained / "plain" / "3", trained / "plain" / "2")
     assert (found.settings, found.seeds, found.over_seeds) == ({}, [], None)
     assert found.notes == ["the seeds differ: 3 and 2"]
+
+
+def test_a_cell_of_a_sweep_is_named_by_its_hash(trained: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        shutil.copytree(trained / "plain" / str(seed), tmp_path / f"1a2b3c-seed{seed}")
+    assert [run.result["seed"] for run in read_side(str(tmp_path / "1a2b3c"), network)] == [1, 2]
 
 
 def test_a_side_is_finished_runs_of_one_experiment(trained: Path, tmp_path: Path) -> None:

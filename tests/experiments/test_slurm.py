@@ -59,7 +59,9 @@ def test_every_task_of_the_array_trains_its_run_and_goes_on_where_one_was_begun(
     tasks[1].run.weights.unlink()
     slurm.submit(tasks, out, name="study", jobs=None, memory_bytes=0)
     assert not (home / "failed").exists()
-    assert "--resume" not in (out / "commands.txt").read_text()
+    # What the first array's tasks read while they wait is as it was.
+    assert len((out / "commands.txt").read_text().splitlines()) == 2
+    assert "commands-2.txt" in (out / "sweep-2.sbatch").read_text()
     assert tasks[1].run.weights.read_bytes() == before
     assert json.loads(tasks[1].run.env.read_text())["resumed"]
 
