@@ -37,7 +37,7 @@ def images_per_second(network: str, processes: int, norm: str, steps: int, root:
         if not torch.cuda.is_available():
             settings["train.threads"] = max(1, cores() // processes)
         words = ["train", "cifar10/resnet_preact_20", *(f"{key}={value}" for key, value in settings.items())]
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-port=0"]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         run = Path(folder) / "run"
         command += ["-m", "pictorch", *words, "--out", str(run), "--data-dir", str(root)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
