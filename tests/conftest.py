@@ -14,6 +14,7 @@ from pictorch import api, runs
 from pictorch.config import Config
 from pictorch.engine import checkpoint
 from pictorch.engine.progress import Silent
+from pictorch.engine.verify import first_difference
 from pictorch.runs import RunDir
 
 SMALL = (
@@ -55,13 +56,7 @@ def state_of(run_dir: Path) -> dict[str, Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+    return first_difference(one, other) is None
 
 
 class PressCtrlC(Silent):

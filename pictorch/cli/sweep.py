@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from pictorch.engine.quick import look
 from pictorch.engine.replicas import Broken, Lost, Processes
 from pictorch.experiments import grid as grids
 from pictorch.experiments import plan, slurm, summary
-from pictorch.experiments.executors import Ended, Executor, Local, Task
+from pictorch.experiments.executors import Ended, Executor, Local, Task, attend
 from pictorch.experiments.plan import Cell, Cost, Run, Study, brief, cost_class, labels
 from pictorch.experiments.summary import Line, Summary
 
@@ -45,8 +45,7 @@ EXECUTORS = ("local", "ray", "slurm")
 RETRIES = 2  # of a run whose process died
 # A quick study: seconds of a core for all its training, at most of one run's, and of what is around each.
 LOOK_SECONDS, LONGEST_LOOK, AROUND_SECONDS = 240.0, 15.0, 2.0
-FINISH_SECONDS = 0.5  # to write what a finished run leaves: 0.25 s to draw curves.png, and the file system's
-POLL_SECONDS = 0.1
+FINISH_SECONDS = 0.5  # to write what a finished run leaves, curves.png among it (docs/sweeps.md)
 MOST_COLUMNS = 4  # of a table, for settings
 
 
@@ -228,25 +227,16 @@ def prices(planned: Sequence[Run], left: Sequence[Run], processes: Processes, jo
             mistakes[f"{run.cell.name}: to measure it failed: {error}"] = None
 
     with ThreadPoolExecutor(jobs) as pool:
-        wait_for([pool.submit(measure, kind) for kind in kinds], processes, stop)
+        futures = [pool.submit(measure, kind) for kind in kinds]
+        attend(futures, stop, ask=processes.ask_to_stop, kill=processes.kill)
+    for future in futures:
+        with contextlib.suppress(StopRequested):
+            future.result()
     if stop.requested:
         raise KeyboardInterrupt
     if mistakes:
         raise UserError("\n".join(mistakes))
     return costs | {kind: plan.mean(found) for kind, found in measured.items()}
-
-
-def wait_for(futures: Sequence[Future[None]], processes: Processes, stop: Stop) -> None:
-    """Wait until all have ended, and pass on a request to stop."""
-    try:
-        while wait(futures, timeout=POLL_SECONDS).not_done:
-            if stop.requested:
-                processes.ask_to_stop()
-    except KeyboardInterrupt:
-        processes.kill()
-    for future in futures:
-        with contextlib.suppress(StopRequested):
-            future.result()
 
 
 def cost_of(processes: Processes, config: Config) -> Cost:

@@ -7,7 +7,7 @@ directories. What trains a run is handed to an executor from above: this room do
 import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,11 +80,16 @@ class Local:
 
         with ThreadPoolExecutor(self.jobs) as pool:
             futures = [pool.submit(attempt, task) for task in tasks]
-            try:
-                while wait(futures, timeout=POLL_SECONDS).not_done:
-                    if stop.requested:
-                        self.ask()
-            except KeyboardInterrupt:
-                self.kill()
+            attend(futures, stop, ask=self.ask, kill=self.kill)
         for future in futures:
             future.result()
+
+
+def attend(futures: Sequence[Future[None]], stop: Stop, *, ask: Callable[[], None], kill: Callable[[], None]) -> None:
+    """Wait until all have ended; pass on a request to stop by `ask`, again and again, and a second Ctrl-C by `kill`."""
+    try:
+        while wait(futures, timeout=POLL_SECONDS).not_done:
+            if stop.requested:
+                ask()
+    except KeyboardInterrupt:
+        kill()
