@@ -5,6 +5,7 @@ knows where the run is. A kill leaves the journal and the run directory as they 
 what it hit.
 """
 
+import contextlib
 import math
 import os
 import random
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,7 +155,7 @@ class Session:
         before = pace.ends[aim.epoch - 1] if aim.epoch else 0
         if aim.what == "checkpoint":
             # Whatever checkpoint comes next, where that one was written between two looks.
-            return self.wait(lambda: self.step() >= pace.ends[aim.epoch]) and self.wait(self.writing, between=0)
+            return self.wait(lambda: self.step() >= pace.ends[aim.epoch]) and self.wait(self.stopped, between=0)
         steps = min(int(aim.share * pace.epoch / pace.step), pace.ends[aim.epoch] - before)
         rest = aim.share * pace.epoch - steps * pace.step
         return self.wait(lambda: self.step() >= max(1, before + steps)) and self.pause(rest)
@@ -163,19 +164,34 @@ class Session:
         """Return whether last.ckpt is being written."""
         return any(name.startswith(f".{self.run.last_checkpoint.name}.") for name in os.listdir(self.run.path))
 
+    def stopped(self) -> bool:
+        """Stop the processes while last.ckpt is being written; return whether that came in time, else they go on."""
+        if not self.writing():
+            return False
+        self.send(signal.SIGSTOP)
+        time.sleep(SECONDS_BETWEEN_LOOKS)  # a rename that is under way is done first
+        if not self.writing():
+            self.send(signal.SIGCONT)
+            return False
+        return True
+
+    def send(self, number: signal.Signals, rank: int | None = None) -> None:
+        """Send a signal to one of the processes, or to all."""
+        found = self.numbers()
+        for process in found if rank is None else found[rank : rank + 1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
     def pause(self, seconds: float) -> bool:
         time.sleep(seconds)
         return self.process.poll() is None
 
     def kill(self, rank: int | None) -> None:
         """Send SIGKILL to one of the processes, or to all and what started them; wait until there is none."""
-        numbers = self.numbers()
-        whom = numbers if rank is None else numbers[rank : rank + 1]
-        for number in [*whom, *([self.process.pid] if rank is None else [])]:
-            try:
-                os.kill(number, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        if rank is None:
+            self.process.kill()
+        self.send(signal.SIGKILL, rank)
+        self.send(signal.SIGCONT)
         self.end()
 
     def end(self) -> int:
@@ -255,12 +271,15 @@ def killed(
             several = len(session.journals)
             rank = chance.randrange(several) if several > 1 and chance.random() < 0.5 else None
             whom = "" if several == 1 else "all processes" if rank is None else f"process {rank}"
-            hit = session.hit(pace.ends, whom)  # those that are left go on for a moment
+            session.send(signal.SIGSTOP)  # so that none goes on while it is read what is hit
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            hit = session.hit(pace.ends, whom)
             session.kill(rank)
-            if rank is None:
-                hit = session.hit(pace.ends, whom)
         if run.result.exists():  # it ended before its kill, which another run of it gets
-            left[0] = moment(len(pace.ends), chance)
+            if left[0].what == "results":
+                left[0] = replace(left[0], share=left[0].share / 2)
+            else:
+                left[0] = moment(len(pace.ends), chance)
             return
         left.pop(0)
         told(hit)
