@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pictorch.cli.claims import network
-from pictorch.experiments import claims, ledger, published
+from pictorch.experiments import claims, ledger, published, studies
 from pictorch.reports import figures, results
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -18,8 +18,9 @@ def made() -> tuple[str, dict[str, bytes]]:
     rows = [claims.as_row(claim) for claim in claims.match(published.rows(), ours, network)]
     others = [claims.other_row(other) for other in claims.others(published.rows(), ours, network)]
     runs = [asdict(run) | {"protocol": run.protocol} for run in ours]
-    drawn = figures.figures(rows, ledger.read_curves(LEDGER))
-    page = results.page(rows, runs, others, {file: text for file, (text, _) in drawn.items()})
+    found = [studies.as_row(study) for study in studies.find(ours)]
+    drawn = figures.figures(rows, ledger.read_curves(LEDGER)) | figures.maps(found)
+    page = results.page(rows, runs, others, {file: text for file, (text, _) in drawn.items()}, found)
     return page, {file: picture for file, (_, picture) in drawn.items()}
 
 

@@ -446,15 +446,18 @@ def draw_curves(run: RunDir, row: dict[str, Any], listener: "Progress") -> None:
         runs.write(run.curves, picture)
 
 
-def evaluate(run_dir: Path | str, *, data_dir: str | None = None, device: str = "auto") -> "Evaluation":
+def evaluate(
+    run_dir: Path | str, overrides: Sequence[str] = (), *, data_dir: str | None = None, device: str = "auto"
+) -> "Evaluation":
     """Return the answers of a finished run's weights on its data set's test images, computed afresh.
 
-    The data lie under `data_dir`; without one, where the configuration or PICTORCH_DATA says, or else where the run had
-    them. Raises UserError when the run has no weights yet, they are damaged, or the data are missing.
+    `overrides` are words `evaluation.KEY=VALUE`: how to answer otherwise than the run's configuration says. The data
+    lie under `data_dir`; without one, where the configuration or PICTORCH_DATA says, or else where the run had them.
+    Raises UserError when the run has no weights yet, they are damaged, or the data are missing.
     """
     from pictorch.engine.evaluate import evaluate_run
 
-    return evaluate_run(runs.open(run_dir), data_dir=data_dir, device=device)
+    return evaluate_run(runs.open(run_dir), overrides, data_dir=data_dir, device=device)
 
 
 def predict(

@@ -79,6 +79,10 @@ def train(
 @exits
 def evaluate(
     run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A finished run's directory.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="evaluation.KEY=VALUE", help="How to answer otherwise than the run says."),
+    ] = None,
     data_dir: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: as in the run).")
     ] = None,
@@ -88,10 +92,15 @@ def evaluate(
     """Evaluate a finished run on the test images.
 
     Prints top-1, top-5, loss, recall and precision of every class, and the confusion matrix.
+
+    \b
+    pictorch eval RUN_DIR
+    pictorch eval RUN_DIR evaluation.views=mirror
     """
     from pictorch.cli import evaluation
 
-    evaluation.evaluate(os.path.expanduser(run_dir), data_dir=data_dir, device=device, as_json=json)
+    place = os.path.expanduser(run_dir)
+    evaluation.evaluate(place, settings or [], data_dir=data_dir, device=device, as_json=json)
 
 
 class FilesCommand(TyperCommand):
@@ -328,6 +337,10 @@ def sweep(
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="6h, 90m, 1h30m: train only what has ended by then.")
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="CONSTRAINT", help="Only such cells, for example 'optim.lr in [0.1, 0.2]'."),
+    ] = None,
     seeds: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=1000, help="Runs of each cell (default: as the grid says).")
     ] = None,
@@ -360,6 +373,7 @@ def sweep(
         executor=executor,
         jobs=jobs,
         budget=budget,
+        where=where,
         seeds=seeds,
         quick=quick,
         dry_run=dry_run,

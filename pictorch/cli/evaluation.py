@@ -17,9 +17,9 @@ from pictorch.cli.text import say, show
 WIDEST_MATRIX = 20
 
 
-def evaluate(run_dir: str, *, data_dir: str | None, device: str, as_json: bool) -> None:
-    """Print a run's evaluation on the test images."""
-    answers = api.evaluate(run_dir, data_dir=option_path("--data-dir", data_dir), device=device)
+def evaluate(run_dir: str, words: Sequence[str], *, data_dir: str | None, device: str, as_json: bool) -> None:
+    """Print a run's evaluation on the test images; `words` are overrides of `evaluation`."""
+    answers = api.evaluate(run_dir, words, data_dir=option_path("--data-dir", data_dir), device=device)
     if as_json:
         say(
             json.dumps(
@@ -28,6 +28,7 @@ def evaluate(run_dir: str, *, data_dir: str | None, device: str, as_json: bool) 
                     "dataset": answers.dataset,
                     "images": answers.images,
                     "views": answers.views,
+                    "settings": list(words),
                     "top1": answers.top(1),
                     "top5": answers.top(5),
                     "error": answers.error,

@@ -33,13 +33,14 @@ from pictorch.engine.quick import look
 from pictorch.engine.replicas import Broken, Lost, Processes
 from pictorch.experiments import grid as grids
 from pictorch.experiments import plan, slurm, summary
+from pictorch.experiments.constraints import Constraint
 from pictorch.experiments.executors import Ended, Executor, Local, Task, attend
 from pictorch.experiments.plan import Cell, Cost, Run, Study, brief, cost_class, labels
 from pictorch.experiments.summary import Line, Summary
 
 OPTIONS = (
-    *("--out", "--executor", "--jobs", "--budget", "--seeds", "--quick", "--dry-run", "--data-dir", "--address"),
-    *("--json", "--help"),
+    *("--out", "--executor", "--jobs", "--budget", "--where", "--seeds", "--quick", "--dry-run", "--data-dir"),
+    *("--address", "--json", "--help"),
 )
 EXECUTORS = ("local", "ray", "slurm")
 RETRIES = 2  # of a run whose process died
@@ -69,6 +70,7 @@ def sweep(
     executor: str = "local",
     jobs: int | None = None,
     budget: str | None = None,
+    where: str | None = None,
     seeds: int | None = None,
     quick: bool = False,
     dry_run: bool = False,
@@ -84,6 +86,9 @@ def sweep(
     # Where a program reads, people read beside it.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         grid = grids.load(words[0])
+        if where is not None:
+            further = Constraint.read(where, f"{COMMAND_LINE}: --where")
+            grid = replace(grid, constraints=(*grid.constraints, further))
         look_seconds = min(LONGEST_LOOK, LOOK_SECONDS / len(grid.cells)) if quick else None
         study = plan.study(grid, words[1:], api.load_checked, Finish(look_seconds, data_dir))
         folder = Path(out) if out else Path("runs") / grid.name
@@ -148,7 +153,8 @@ def introduce(study: Study, planned: Sequence[Run], folder: Path, *, quick: bool
     """Say what the study is, and what became of its directories."""
     count, runs_of_each = len(study.cells), len(planned) // len(study.cells)
     every = count + study.alike + study.left_out
-    say(f"{study.grid.name}: {count} cells, {runs_of_each} seed{'s' * (runs_of_each > 1)} each, in {folder}")
+    seeds = f"{runs_of_each} seed{'s' * (runs_of_each > 1)} each"
+    say(f"{study.grid.name}: {count} cell{'s' * (count > 1)}, {seeds}, in {folder}")
     if study.left_out:
         say(f"note: {study.left_out} of {every} cells break a constraint and are left out")
     if study.alike:

@@ -159,6 +159,10 @@ def joined() -> Iterator[World]:
 
 def join() -> None:
     """Meet the other processes; for the rest of this one, since torchrun lets them meet once."""
+    # Imported after the group is there, as optimisers do it, its functions have the group as a default argument: it is
+    # never freed, and a thread of it that is left when the interpreter ends can abort the process.
+    import torch.distributed.nn
+
     local_rank = int(os.environ["LOCAL_RANK"])
     on_gpus = torch.cuda.is_available()
     if on_gpus and local_rank < torch.cuda.device_count():

@@ -6,7 +6,7 @@ The network is folded for it (`models.fold`), anew each time, since its weights 
 import contextlib
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -175,14 +175,20 @@ def answer(
     return *metrics.ranked(logits, 5), F.cross_entropy(logits, labels, reduction="none")
 
 
-def evaluate_run(run: RunDir, *, data_dir: str | None, device: str) -> Evaluation:
-    """Return the answers of the run's saved weights on the test images, in the precision that the run asked for."""
+def evaluate_run(run: RunDir, overrides: Sequence[str] = (), *, data_dir: str | None, device: str) -> Evaluation:
+    """Return the answers of the run's saved weights on the test images, in the precision that the run asked for.
+
+    `overrides` are of the keys of `evaluation` alone.
+    """
+    for word in overrides:
+        if not word.startswith("evaluation."):
+            raise UserError(f"{word}: expected evaluation.KEY=VALUE: all else of a finished run stays as it is")
     try:
         place = choose_device(device)
     except UserError as error:
         raise UserError(f"device: {error}") from None
     model, metadata = weights.load(run.weights)
-    config = load(run.config).config
+    config = load(run.config, overrides).config
     root = data.root(data_dir) if data_dir else data_root(run, config.data.name, config.data.dir)
     settings = config.data.model_copy(update={"dir": str(root)})
     dataset = inputs.open_dataset(config.model_copy(update={"data": settings}))

@@ -1,6 +1,6 @@
 """Grids: many runs that differ from one recipe in a few keys, written as a small YAML file (`configs/grids/`).
 
-    extends: seed2/cifar10/resnet_preact_20     the recipe, or a YAML file beside this one
+    extends: seed2/cifar10/resnet_preact_20     the recipe, or a YAML file beside this one; or a list of some
     cells:                                      these very combinations of dotted keys
       - {schedule.final_factor: 0}
       - {schedule.name: multistep, schedule.milestones_epochs: [100, 150]}
@@ -14,8 +14,9 @@
       - optim.lr <= train.batch_size / 640
     seeds: 5                                    runs of each cell
 
-The cells are the product of the three, those of `cells` outermost, then `zip`, then `grid` with its last key fastest. A
-range (`from`, `to`, `steps`, and `scale`: linear or log) can stand wherever `zip` and `grid` have a list.
+The cells are the product of the three for each recipe, those of `cells` outermost, then `zip`, then `grid` with its
+last key fastest. A range (`from`, `to`, `steps`, and `scale`: linear or log) can stand wherever `zip` and `grid` have
+a list.
 """
 
 import math
@@ -45,14 +46,13 @@ Cell = dict[str, Any]  # dotted key -> value
 
 @dataclass(frozen=True)
 class Grid:
-    """A recipe's name (or the YAML file in its place), the overrides of each cell, and how many seeds each has.
+    """The cells, a recipe's name (or the YAML file in its place) with overrides each, and how many seeds each has.
 
     `constraints` are on a cell's whole configuration; whoever loads it leaves out the cells that break one.
     """
 
     name: str
-    recipe: str | Path
-    cells: tuple[tuple[str, ...], ...]
+    cells: tuple[tuple[str | Path, tuple[str, ...]], ...]
     seeds: int = 1
     constraints: tuple[Constraint, ...] = ()
 
@@ -92,9 +92,9 @@ class Reading:
         raise ConfigError(f"{self.origins.get(key, shown(self.path))}: {key}: {problem}")
 
     def grid(self) -> Grid:
-        cells, zipped, grid = self.cells(), self.zipped(), self.lists("grid")
+        varied, cells, zipped, grid = self.recipes(), self.cells(), self.zipped(), self.lists("grid")
         self.check_apart(cells, zipped, grid)
-        count = len(cells) * len(zipped) * prod(map(len, grid.values()))
+        count = len(varied) * len(cells) * len(zipped) * prod(map(len, grid.values()))
         if count > MOST_CELLS:
             raise ConfigError(f"{shown(self.path)}: expected a grid of at most {MOST_CELLS:,} cells, got {count:,}")
         values = [dict(zip(grid, row, strict=True)) for row in product(*grid.values())]
@@ -102,15 +102,19 @@ class Reading:
         for i, cell in enumerate(written):
             if cell in written[:i]:
                 raise ConfigError(f"{shown(self.path)}: this cell stands twice in the grid: {' '.join(cell)}")
-        return Grid(self.path.stem, self.recipe(), tuple(written), self.seeds(), self.constraints())
+        return Grid(self.path.stem, tuple(product(varied, written)), self.seeds(), self.constraints())
 
-    def recipe(self) -> str | Path:
-        name = self.tree.get("extends")
-        if not isinstance(name, str):
-            self.refuse("extends", f"expected the recipe that the runs vary, got {show(name)}")
-        if name in recipes.names():
-            return name
-        return find_parent(name, self.path.parent, self.origins["extends"])
+    def recipes(self) -> list[str | Path]:
+        """Return the recipes that the runs vary."""
+        given = self.tree.get("extends")
+        names = given if isinstance(given, tuple) and given else (given,)
+        for name in names:
+            if not isinstance(name, str):
+                self.refuse("extends", f"expected the recipe that the runs vary, or a list of some, got {show(name)}")
+            if names.count(name) > 1:
+                self.refuse("extends", f"{name} stands twice in the list")
+        known, place = recipes.names(), self.origins["extends"]
+        return [name if name in known else find_parent(name, self.path.parent, place) for name in names]
 
     def seeds(self) -> int:
         seeds = self.tree.get("seeds", 1)

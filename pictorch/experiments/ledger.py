@@ -214,7 +214,7 @@ def examine(directory: RunDir, network: Network, *, changed_code: bool) -> Run:
 def incomplete(config: Config, result: dict[str, Any]) -> Iterator[str]:
     """Yield why a run is no whole one."""
     if config.train.max_steps is not None:
-        yield f"it stopped after {result['steps']} steps (train.max_steps), which is no result"
+        yield f"it stopped after step {result['steps']} (train.max_steps), which is no result"
     if config.evaluation.max_images is not None:
         yield f"it was tested on {result['test_images']} images only (evaluation.max_images), which is no result"
     if not result["complete"]:

@@ -134,13 +134,14 @@ def study(
     stays. Raises UserError that tells every mistake of every cell, for two cells that are one experiment as they are
     written, and where the constraints leave none.
     """
-    load_checked(grid.recipe, overrides)  # what is wrong with all cells is told once
+    for recipe in dict.fromkeys(recipe for recipe, _ in grid.cells):
+        load_checked(recipe, overrides)  # what is wrong with all cells is told once
     loaded: list[Written] = []
     mistakes: dict[str, None] = {}
-    for number, words in enumerate(grid.cells, start=1):
+    for number, (recipe, words) in enumerate(grid.cells, start=1):
         try:
-            words = scaled(grid.recipe, words, overrides)
-            loaded.append((number, words, load_checked(grid.recipe, [*words, *overrides])))
+            words = scaled(recipe, words, overrides)
+            loaded.append((number, words, load_checked(recipe, [*words, *overrides])))
         except ConfigError as error:
             lines = str(error).replace(f"{COMMAND_LINE}: ", "").splitlines()
             mistakes |= dict.fromkeys(f"{grid.name}: cell {number}: {line}" for line in lines)
@@ -195,17 +196,21 @@ def named(
     loaded: Sequence[Written],
     finish: Callable[[Config], tuple[Config, Sequence[str]]],
 ) -> tuple[Cell, ...]:
-    """Return the cells, each named by the settings that vary over them."""
-    keys = list(dict.fromkeys(word.partition("=")[0] for words in grid.cells for word in words))
+    """Return the cells, each named by its recipe, where there are several, and the settings that vary over them."""
+    keys = list(dict.fromkeys(word.partition("=")[0] for _, words in grid.cells for word in words))
     values = [flatten(to_dict(one.config)) for _, _, one in loaded]
     varying = [key for key in keys if len({json.dumps(flat.get(key)) for flat in values}) > 1]
-    short = labels(varying)
+    short, several = labels(varying), len({recipe for recipe, _ in grid.cells}) > 1
     cells = []
     for (number, words, one), flat in zip(loaded, values, strict=True):
         config, further = finish(one.config)
-        settings = {key: flat.get(key) for key in varying}
-        name = " ".join(f"{short[key]}={brief(value)}" for key, value in settings.items() if value is not None)
-        whole = (str(grid.recipe), *words, *overrides, *further)
+        recipe = str(grid.cells[number - 1][0])
+        settings: dict[str, Any] = {"recipe": recipe} if several else {}
+        settings |= {key: flat.get(key) for key in varying}
+        told = [recipe] * several
+        told += [f"{short[key]}={brief(flat[key])}" for key in varying if flat.get(key) is not None]
+        name = " ".join(told)
+        whole = (recipe, *words, *overrides, *further)
         cells.append(Cell(number, name or "as the recipe", config, one.recipe, whole, settings))
     return tuple(cells)
 

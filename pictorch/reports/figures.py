@@ -3,10 +3,14 @@
 import hashlib
 import io
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from pictorch.reports import results
+from pictorch.reports.configurations import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,6 +65,44 @@ def learning_curves(claims: Sequence[Row], curves: Mapping[str, Curve]) -> Itera
                     file,
                     (f"Learning curves, {title}", drawn(lines, (6, 3.6), partial(curve, lines=lines, title=title))),
                 )
+
+
+def maps(studies: Sequence[Row]) -> dict[str, Figure]:
+    """Return {file: (what is on it, SVG)} of each study over two numbers: a map of its mean errors."""
+    found = {}
+    for study in studies:
+        keys = [key for key in study["labels"] if all(is_number(one["settings"][key]) for one in study["variants"])]
+        cells = {tuple(one["settings"][key] for key in keys): one["mean"] for one in study["variants"]}
+        columns, rows = (sorted({place[axis] for place in cells}) for axis in (0, 1)) if len(keys) == 2 else ([], [])
+        if min(len(columns), len(rows)) > 1 and len(cells) == len(study["variants"]):
+            names = [study["labels"][key] for key in keys]
+            paint = partial(heat_map, cells=cells, columns=columns, rows=rows, names=names)
+            inches = (1.6 + 0.7 * len(columns), 1.2 + 0.5 * len(rows))
+            found[results.map_file(study)] = (
+                f"Test error over {' and '.join(names)}, {results.study_title(study)}",
+                drawn([names, sorted(cells.items())], inches, paint),
+            )
+    return found
+
+
+def heat_map(
+    axes: "Axes",
+    cells: Mapping[tuple[float, ...], float],
+    columns: Sequence[float],
+    rows: Sequence[float],
+    names: Sequence[str],
+) -> None:
+    """Draw a field a cell, with its error in it; the better the darker, divided logarithmically."""
+    values = [[cells.get((x, y), math.nan) for x in columns] for y in rows]
+    least, most = min(cells.values()), max(cells.values())
+    axes.imshow(values, cmap="viridis", norm="log", origin="lower", aspect="auto")
+    middle = math.sqrt(least * most)
+    for (x, y), error in cells.items():
+        place = columns.index(x), rows.index(y)
+        axes.text(*place, f"{error:.2f}", ha="center", va="center", color="w" if error < middle else "k")
+    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.set(xticks=range(len(columns)), xticklabels=[f"{x:g}" for x in columns])
+    axes.set(yticks=range(len(rows)), yticklabels=[f"{y:g}" for y in rows])
 
 
 def digest(values: object) -> str:

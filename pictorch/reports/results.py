@@ -23,7 +23,8 @@ HEAD = """# Results
 Every number that the three seed documents print, the papers' numbers among them, and our own runs beside them: test
 errors in per cent where nothing else is said. The numbers are rows of [the ledger](../ledger/README.md), and so are
 the runs: `pictorch claims` prints the same, `pictorch claims add RUN_DIR` adds a run, and the recipe and overrides of a
-number, which stand in the ledger, make one with `pictorch train`.
+number, which stand in the ledger, make one with `pictorch train`. `benchmarks/gpu_reproduce.sh STUDY` makes the
+documents' studies on one GPU, in pieces of under 9 minutes.
 
 This page is written by `python docs/results.py`.
 
@@ -52,8 +53,21 @@ This page is written by `python docs/results.py`.
   leave. Nothing is corrected for the number of tests: of many verdicts a few are wrong.
 """
 
+STUDIES = """## Studies of our own
 
-def page(claims: Sequence[Row], runs: Sequence[Row], others: Sequence[Row], figures: Mapping[str, str]) -> str:
+Runs of one recipe that differ in some settings, which are columns; an empty one is not set. Test errors in per cent.
+"To the first" is the mean difference to the first row over the seeds of both, with its 95% t-interval; p is the paired
+t test's, corrected by Holm for the number of rows.
+"""
+
+
+def page(
+    claims: Sequence[Row],
+    runs: Sequence[Row],
+    others: Sequence[Row],
+    figures: Mapping[str, str],
+    studies: Sequence[Row] = (),
+) -> str:
     """Return the page; `figures` are {file: what is on it}, `others` the runs that count for no number."""
     parts = [HEAD]
     for document, of_document in groupby(claims, key=lambda claim: str(claim["document"])):
@@ -64,6 +78,8 @@ def page(claims: Sequence[Row], runs: Sequence[Row], others: Sequence[Row], figu
             parts += [f"### {document}/{name}\n", table(list(rows), notes)]
         parts += [numbered(notes)] if notes else []
     parts += ["## Our runs\n", of_runs(runs) if runs else "None has been added yet.\n"]
+    if studies:
+        parts += [STUDIES, *(of_study(study, figures) for study in studies)]
     if others:
         parts += ["## Other runs, not comparable\n", of_others(others)]
     return "\n".join(parts)
@@ -159,6 +175,48 @@ def of_runs(runs: Sequence[Row]) -> str:
         for run in runs
     ]
     return markdown(header, lines)
+
+
+def of_study(study: Row, figures: Mapping[str, str]) -> str:
+    """Return a study's heading, its map where it has one, and its table."""
+    file = map_file(study)
+    picture = f"![{figures[file]}](results/{file})\n\n" if file in figures else ""
+    labels = study["labels"]
+    header = [*labels.values(), "n", "median", "mean", "sd", "to the first", "p", "time"]
+    lines = [
+        [
+            *(shown(variant["settings"][key]) for key in labels),
+            *(str(variant["n"]), f"{variant['median']:.2f}", f"{variant['mean']:.2f}"),
+            "" if variant["sd"] is None else f"{variant['sd']:.2f}",
+            difference(variant),
+            "" if variant["p"] is None else f"{variant['p']:.2g}",
+            hours(variant["seconds"]),
+        ]
+        for variant in study["variants"]
+    ]
+    return f"### {study_title(study)}\n\nOn {study['hardware']}.\n\n{picture}{markdown(header, lines)}"
+
+
+def study_title(study: Row) -> str:
+    return f"{study['recipe']} on {study['dataset']}, {study['epochs']} epochs"
+
+
+def map_file(study: Row) -> str:
+    """Return the name of the file that a study's map has, if it has one."""
+    return f"map-{str(study['recipe']).replace('/', '-')}-{study['epochs']}.svg"
+
+
+def difference(variant: Row) -> str:
+    if variant["difference"] is None:
+        return ""
+    low_high = variant["difference_interval"]
+    interval = "" if low_high is None else f" ({low_high[0]:+.2f} to {low_high[1]:+.2f})"
+    return f"{variant['difference']:+.2f}{interval}"
+
+
+def shown(value: object) -> str:
+    """Return a setting as it is written; nothing for one that is not set."""
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def of_others(others: Sequence[Row]) -> str:

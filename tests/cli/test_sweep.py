@@ -46,6 +46,15 @@ def directories(out: str = "runs/study") -> list[RunDir]:
     return runs.collect([Path(out)])
 
 
+def test_a_part_of_a_grid_is_trained_and_the_whole_takes_its_runs_over(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep(["study.yaml", *SETTINGS], where="optim.lr < 0.05", seeds=1)
+    assert "study: 1 cell, 1 seed each" in (said := capsys.readouterr().out)
+    assert "1 of 2 cells break a constraint and are left out" in said
+    assert len(directories()) == 1
+    sweep(["study.yaml", *SETTINGS], dry_run=True)
+    assert "1 finished, 1 new" in capsys.readouterr().out
+
+
 def test_a_study_is_planned_trained_summed_up_and_never_trained_again(capsys: pytest.CaptureFixture[str]) -> None:
     sweep(["study.yaml", *SETTINGS])
     said = capsys.readouterr().out
@@ -163,6 +172,8 @@ def test_a_quick_study_is_a_look_that_is_found_again(capsys: pytest.CaptureFixtu
         (["study.yaml", "--job", "3"], "--job: unknown option; did you mean '--jobs'"),
         (["study.yaml", "train.epoch=3"], "command line: train.epoch: unknown key; did you mean 'epochs'"),
         (["study.yaml", "--executor", "slrum"], "--executor: unknown executor 'slrum'; did you mean 'slurm'"),
+        (["study.yaml", "--where", "optim.lr <"], "command line: --where: 'optim.lr <'"),
+        (["study.yaml", "--where", "optim.lr > 1"], "study: the constraints leave none of the 2 cells"),
         (["study.yaml", "--address", "auto"], "--address names a Ray cluster: add --executor ray"),
         (["study.yaml", "--budget", "soon"], "--budget: expected a time, for example 6h, 90m or 1h30m, got 'soon'"),
         (["study.yaml", "--jobs", "0"], "--jobs"),

@@ -125,6 +125,30 @@ def test_two_processes_train_the_run_of_one(name: str, shared: Path) -> None:
     assert runs.read_json(two / "env.json")["processes"] == 2
 
 
+ENDING = """
+import atexit, os
+from pathlib import Path
+
+def threads():  # of gloo, after all that was registered later
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    print("threads:", *names, file=said)
+
+said = open(os.dup(1), "w")  # the second process is made silent
+atexit.register(threads)
+from pictorch.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are named by Linux")
+def test_no_thread_is_left_when_the_interpreter_ends() -> None:
+    """One that is can abort the process, once in a hundred runs."""
+    for status, output, errors in finish(start(["-c", ENDING, "train", *TINY, "--out", "run"], Path.cwd())):
+        assert status == 0, output + errors
+        assert (line := output.rpartition("threads:")[2])
+        assert "gloo" not in line
+
+
 def test_the_comparison_sees_other_statistics(shared: Path) -> None:
     ghost, synchronised = (load_file(shared / name / "model.safetensors") for name in ("ghost", "synchronised"))
     differing = [key for key in ghost if not torch.allclose(ghost[key], synchronised[key], **CLOSE)]

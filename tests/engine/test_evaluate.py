@@ -7,6 +7,7 @@ from torch import nn
 
 from pictorch import api
 from pictorch.cli.training import show_result
+from pictorch.config import UserError
 from pictorch.config.schema import Evaluation as Settings
 from pictorch.data.streams import generator
 from pictorch.engine.build import Job, build
@@ -118,6 +119,14 @@ def test_a_run_is_tested_in_training_mode_and_validated_as_ever() -> None:
     assert result.row["test_loss"] != plain.row["test_loss"]
     assert (result.row["views"], plain.row["views"]) == ("one, in training mode", "one")
     assert api.evaluate("run", device="cpu").error == result.test_error
+    otherwise = ["evaluation.test_mode=train", "evaluation.batch_size=100"]
+    again = api.evaluate("plain", otherwise, device="cpu")
+    assert (again.error, again.views) == (result.test_error, "one, in training mode")
+    assert api.evaluate("plain", device="cpu").error == plain.test_error, "the run is as it was"
+    with pytest.raises(UserError, match=r"optim\.lr=3: expected evaluation\.KEY=VALUE"):
+        api.evaluate("plain", ["optim.lr=3"])
+    with pytest.raises(UserError, match=r"evaluation\.mode: unknown key"):
+        api.evaluate("plain", ["evaluation.mode=train"])
 
 
 def test_the_mean_over_batches_counts_a_small_last_one_as_much() -> None:

@@ -31,16 +31,18 @@ grid:
 seeds: 3
 """
     read = grid.load(write(tmp_path, text))
-    assert (read.recipe, read.seeds, len(read.cells)) == ("digits/resnet_preact_8", 3, 16)
-    assert read.cells[0] == ("train.batch_size=64", "optim.lr=0.1", "data.name=digits", "schedule.name=cosine")
-    assert read.cells[1][-2:] == ("data.name=digits", "schedule.name=constant")
-    assert read.cells[2][-2] == "data.name='a b'"
-    assert read.cells[4][:2] == ("train.batch_size=32", "optim.lr=0.05")
-    assert read.cells[8][:2] == ("model.depth=14", "model.preact_stage=[true,false,false]")
+    assert (read.seeds, len(read.cells)) == (3, 16)
+    assert {recipe for recipe, _ in read.cells} == {"digits/resnet_preact_8"}
+    cells = [words for _, words in read.cells]
+    assert cells[0] == ("train.batch_size=64", "optim.lr=0.1", "data.name=digits", "schedule.name=cosine")
+    assert cells[1][-2:] == ("data.name=digits", "schedule.name=constant")
+    assert cells[2][-2] == "data.name='a b'"
+    assert cells[4][:2] == ("train.batch_size=32", "optim.lr=0.05")
+    assert cells[8][:2] == ("model.depth=14", "model.preact_stage=[true,false,false]")
 
 
 def test_a_grid_without_lists_is_its_recipe(tmp_path: Path) -> None:
-    assert grid.load(write(tmp_path, "extends: digits/resnet_preact_8")).cells == ((),)
+    assert grid.load(write(tmp_path, "extends: digits/resnet_preact_8")).cells == (("digits/resnet_preact_8", ()),)
 
 
 @pytest.mark.parametrize(
@@ -55,24 +57,39 @@ def test_a_grid_without_lists_is_its_recipe(tmp_path: Path) -> None:
 )
 def test_ranges(tmp_path: Path, written: str, values: list[float]) -> None:
     read = grid.load(write(tmp_path, f"extends: digits/resnet_preact_8\ngrid: {{train.batch_size: {written}}}"))
-    assert list(read.cells) == [(f"train.batch_size={value}",) for value in values]
+    assert [words for _, words in read.cells] == [(f"train.batch_size={value}",) for value in values]
 
 
 def test_a_range_can_be_zipped_with_a_list(tmp_path: Path) -> None:
     text = "zip:\n  optim.lr: {from: 1, to: 4, steps: 3, scale: log}\n  train.batch_size: [1, 2, 4]"
     read = grid.load(write(tmp_path, f"extends: digits/resnet_preact_8\n{text}"))
-    assert read.cells[2] == ("optim.lr=4", "train.batch_size=4")
+    assert read.cells[2][1] == ("optim.lr=4", "train.batch_size=4")
 
 
 def test_a_file_can_stand_for_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: digits/resnet_preact_8\n")
-    assert grid.load(write(tmp_path, "extends: mine\ngrid: {optim.lr: [0.1]}")).recipe == tmp_path / "mine.yaml"
+    read = grid.load(write(tmp_path, "extends: mine\ngrid: {optim.lr: [0.1]}"))
+    assert read.cells == ((tmp_path / "mine.yaml", ("optim.lr=0.1",)),)
+
+
+def test_several_recipes_have_every_cell_each(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: digits/resnet_preact_8\n")
+    read = grid.load(write(tmp_path, "extends: [mine, digits/resnet_preact_8]\ngrid: {optim.lr: [0.1, 0.2]}"))
+    assert [(str(recipe), words[0]) for recipe, words in read.cells] == [
+        (str(tmp_path / "mine.yaml"), "optim.lr=0.1"),
+        (str(tmp_path / "mine.yaml"), "optim.lr=0.2"),
+        ("digits/resnet_preact_8", "optim.lr=0.1"),
+        ("digits/resnet_preact_8", "optim.lr=0.2"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grid: {optim.lr: [0.1]}", r"grid\.yaml: extends: expected the recipe that the runs vary, got null"),
+        ("grid: {optim.lr: [0.1]}", r"grid\.yaml: extends: expected the recipe that the runs vary, or .*, got null"),
+        ("extends: []", r"grid\.yaml:1: extends: expected the recipe that the runs vary, or a list of some, got \[\]"),
+        ("extends: [cifar10/resnet_110, 3]", r"grid\.yaml:1: extends: expected the recipe .*, got 3"),
+        ("extends: [cifar10/resnet_110, cifar10/resnet_110]", r"extends: cifar10/resnet_110 stands twice in the list"),
         ("extends: cifar10/resnet_11", r"neither a file .* nor a recipe 'cifar10/resnet_11'; did you mean"),
         (
             "extends: digits/resnet_preact_8\ngrids: {}",
@@ -138,7 +155,7 @@ def test_an_unknown_grid_has_the_nearest_and_a_recipe_is_none() -> None:
 
 
 def cells_of(names: list[str]) -> list[tuple[str, tuple[str, ...]]]:
-    return [(str(read.recipe), cell) for read in map(grid.load, names) for cell in read.cells]
+    return [(str(recipe), words) for read in map(grid.load, names) for recipe, words in read.cells]
 
 
 def configuration(recipe: str, overrides: tuple[str, ...]) -> Config:

@@ -53,7 +53,7 @@ def test_the_same_run_is_refused_a_second_time_wherever_it_lies(
 
 def test_a_run_that_was_cut_short_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = api.train(small_config("train.max_steps=2"), recipe="small", out=tmp_path / "cut")
-    assert "it stopped after 2 steps (train.max_steps), which is no result" in refusal(RunDir(cut.run_dir), tmp_path)
+    assert "it stopped after step 2 (train.max_steps), which is no result" in refusal(RunDir(cut.run_dir), tmp_path)
     monkeypatch.setenv("PICTORCH_MAX_STEPS", "2")
     capped = api.train(small_config(), recipe="small", out=tmp_path / "capped")
     assert "which is no result; nothing was added" in refusal(RunDir(capped.run_dir), tmp_path)

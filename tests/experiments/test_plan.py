@@ -48,6 +48,17 @@ constraints: ["train.batch_size > 32 or augment.cutout.size == 2"]
     assert (cell.config.train.epochs, cell.recipe) == (8, "digits/resnet_preact_8")
 
 
+def test_cells_of_several_recipes_are_named_by_them() -> None:
+    Path("grid.yaml").write_text("extends: [digits/resnet_preact_8, other]\ngrid: {optim.lr: [0.1, 0.2]}\n")
+    Path("other.yaml").write_text("extends: digits/resnet_preact_8\nmodel: {depth: 14}\n")
+    first, *_, last = plan.study(grid.load(Path("grid.yaml")), ["train.epochs=2"], api.load_checked).cells
+    assert (first.name, first.recipe) == ("digits/resnet_preact_8 lr=0.1", "digits/resnet_preact_8")
+    assert last.name == "other.yaml lr=0.2"
+    assert last.settings == {"recipe": "other.yaml", "optim.lr": 0.2}
+    assert api.load_config(last.words[0], last.words[1:]) == last.config
+    assert last.config.model.options["depth"] == 14
+
+
 def test_fewer_epochs_scale_what_a_cell_counts_in_epochs() -> None:
     text = "cells:\n  - {schedule.name: multistep, schedule.milestones_epochs: [10, 20]}\n  - {}"
     first, second = study(text, "train.epochs=3").cells

@@ -125,7 +125,7 @@ def test_a_command_runs_word_for_word(command: str, checkout: Path, tmp_path: Pa
     """In their order: test.py tests what train.py before it has left."""
     if not (Path(os.environ.get("PICTORCH_DATA", "")) / "cifar-10-batches-py").is_dir():
         pytest.skip("PICTORCH_DATA has no CIFAR-10")
-    env = {**os.environ, "PICTORCH_MAX_STEPS": "2", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env = {**os.environ, "PICTORCH_MAX_STEPS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", command], cwd=checkout, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     if command in TRAINING:
@@ -133,13 +133,13 @@ def test_a_command_runs_word_for_word(command: str, checkout: Path, tmp_path: Pa
         assert place
         made = RunDir(checkout / place[1])
         row = runs.read_result(made)
-        assert (row["steps"], row["complete"], row["dataset"]) == (2, False, "cifar10")
-        assert 0 < row["test_images"] <= 2 * load(made.config).config.train.batch_size
+        assert (row["steps"], row["complete"], row["dataset"]) == (1, False, "cifar10")
+        assert 0 < row["test_images"] <= load(made.config).config.train.batch_size
         assert shlex.split(next(line for line in done.stdout.splitlines() if "--out" in line))[-1] == place[1]
         if "main.py" in command:
             state = torch.load(made.path / "model_state.pth", weights_only=True)
             assert state["accuracy"] == pytest.approx(row["test_top1"] / 100)
             assert json.loads((made.path / "config.json").read_text())["env_info"]
             assert json.loads((made.path / "all_scalars.json").read_text())["Test/Accuracy"]
-        with pytest.raises(UserError, match=r"it stopped after 2 steps .* nothing was added"):
+        with pytest.raises(UserError, match=r"it stopped after step 1 .* nothing was added"):
             claims.add([str(made.path)], tmp_path, changed_code=False)
