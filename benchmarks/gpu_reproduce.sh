@@ -65,7 +65,7 @@ case $study in
       [ -e "$run/result.json" ] || status=1
     done
     ;;
-  b) sweep resnet_110 as_published=seed1 ;;
+  b) sweep seed1_resnet_110 as_published=seed1 ;;
   c)
     sweep seed2_initial_lr as_published=seed2 \
       --where "train.batch_size in [128, 256, 512, 1024] and optim.lr in [0.4, 0.8, 1.6]" &&
@@ -75,9 +75,9 @@ case $study in
   d) sweep seed1_mnist as_published=seed1 && sweep seed1_fashion_mnist as_published=seed1 ;;
   e) sweep seed3_cifar10 as_published=seed3 --where "model.name in ['resnet18', 'resnet50', 'vgg16_bn', 'densenet121']" ;;
   f)
-    [ -e plan.txt ] || { sweep whole_runs as_published=seed1 --dry-run > plan.part && mv plan.part plan.txt; }
+    [ -e plan.txt ] || { sweep seed1_whole_runs as_published=seed1 --dry-run > plan.part && mv plan.part plan.txt; }
     cat plan.txt
-    sweep whole_runs as_published=seed1 --budget "${FIT:-6h}"
+    sweep seed1_whole_runs as_published=seed1 --budget "${FIT:-6h}"
     ;;
   *)
     echo "no study '$study': expected a, b, c, d, e or f" >&2

@@ -35,7 +35,7 @@ def test_mistakes_and_no_time(tmp_path: Path) -> None:
     assert (unknown.returncode, unknown.stderr) == (2, "no study 'g': expected a, b, c, d, e or f\n")
     late = reproduce("b", tmp_path, seconds=0)
     assert late.returncode == 1
-    assert late.stdout.startswith("no time left for: pictorch sweep resnet_110 as_published=seed1 --out .")
+    assert late.stdout.startswith("no time left for: pictorch sweep seed1_resnet_110 as_published=seed1 --out .")
 
 
 @pytest.mark.slow

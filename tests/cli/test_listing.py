@@ -25,7 +25,7 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_recipes_stand_by_folder_and_grids_behind_them(capsys: pytest.CaptureFixture[str]) -> None:
     listing.recipes("resnet_110", as_json=False)
     blocks = [block.splitlines() for block in capsys.readouterr().out.split("\n\n")]
-    assert [len(block) for block in blocks] == [1, 1, 1]
+    assert [len(block) for block in blocks] == [1, 1, 1, 2]
     assert blocks[1] == [f"seed1/cifar10/resnet_110  {shipped.summary('seed1/cifar10/resnet_110')}"]
     listing.recipes("*", as_json=False)
     text = capsys.readouterr().out
