@@ -56,7 +56,7 @@ def test_a_study_looks_at_each_of_its_runs_on_the_cpu(study: str, count: int, tm
 def test_replicas_that_were_cut_off_go_on(tmp_path: Path) -> None:
     environment = on_real_data()
     words = ("a", tmp_path, "train.device=cpu", "data.fraction=0.05", "train.epochs=3", "evaluation.max_images=100")
-    cut = reproduce(*words, seconds=45, **environment)
+    cut = reproduce(*words, seconds=35, **environment)
     assert cut.returncode == 1, cut.stdout + cut.stderr
     assert "stopped: pictorch train" in cut.stdout
     done = reproduce(*words, **environment)

@@ -34,6 +34,11 @@ COMMANDS = {
     for command, _, meaning in [block.partition("\n= ")]
 }
 TRAINING = [command for command in COMMANDS if "test.py" not in command]
+# What test.py tests is what the command before it has left.
+SESSIONS = [[command] for command in TRAINING]
+for command, before in zip(list(COMMANDS)[1:], COMMANDS, strict=False):
+    if command not in TRAINING:
+        SESSIONS[TRAINING.index(before)].append(command)
 
 
 def dry_run(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -120,11 +125,15 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_runs_word_for_word(command: str, checkout: Path, tmp_path: Path) -> None:
-    """In their order: test.py tests what train.py before it has left."""
+@pytest.mark.parametrize("commands", SESSIONS, ids=lambda commands: commands[-1])
+def test_a_command_runs_word_for_word(commands: list[str], checkout: Path, tmp_path: Path) -> None:
     if not (Path(os.environ.get("PICTORCH_DATA", "")) / "cifar-10-batches-py").is_dir():
         pytest.skip("PICTORCH_DATA has no CIFAR-10")
+    for command in commands:
+        run_word_for_word(command, checkout, tmp_path)
+
+
+def run_word_for_word(command: str, checkout: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PICTORCH_MAX_STEPS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", command], cwd=checkout, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
