@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pictorch.config.schema import EXECUTION_KEYS, Config, flatten, to_dict
 
@@ -32,6 +32,28 @@ def decisive_settings(config: Config, network: Network) -> dict[str, Any]:
     if config.train.select == "last" and config.train.patience_epochs is None:
         counted.pop("train.eval_every_epochs", None)  # nobody looks at these evaluations
     return dict(sorted({**counted, **dict.fromkeys(optional_blocks(config), ON)}.items()))
+
+
+def whole_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {dotted key: plain value} of `decisive_settings` with the defaults that it left out, but a network's.
+
+    Those that a later version does not take are returned as they are.
+    """
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        *blocks, leaf = key.split(".")
+        place = tree
+        for block in blocks:
+            place = place.setdefault(block, {})
+        if value != ON:
+            place[leaf] = value
+        elif leaf not in place:
+            place[leaf] = {}
+    try:
+        whole = flatten(to_dict(Config.model_validate(tree)))
+    except ValidationError:
+        return dict(settings)
+    return {key: value for key, value in whole.items() if key not in LOADING_KEYS} | dict(settings)
 
 
 def plain(value: object) -> Any:

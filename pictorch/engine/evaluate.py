@@ -183,6 +183,8 @@ def evaluate_run(run: RunDir, overrides: Sequence[str] = (), *, data_dir: str | 
     for word in overrides:
         if not word.startswith("evaluation."):
             raise UserError(f"{word}: expected evaluation.KEY=VALUE: all else of a finished run stays as it is")
+        if word.startswith("evaluation.max_images"):
+            raise UserError("evaluation.max_images: this cuts evaluations of a training short; here all are answered")
     try:
         place = choose_device(device)
     except UserError as error:

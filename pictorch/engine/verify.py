@@ -187,10 +187,10 @@ class Session:
         return self.process.poll() is None
 
     def kill(self, rank: int | None) -> None:
-        """Send SIGKILL to one of the processes, or to all and what started them; wait until there is none."""
+        """Send SIGKILL to one of the processes, or to all and what started them; wait until they have ended."""
+        self.send(signal.SIGKILL, rank)
         if rank is None:
             self.process.kill()
-        self.send(signal.SIGKILL, rank)
         self.send(signal.SIGCONT)
         self.end()
 
@@ -199,8 +199,8 @@ class Session:
         try:
             return self.process.wait(timeout=LONGEST_END)
         except subprocess.TimeoutExpired:
-            for number in [*self.numbers(), self.process.pid]:
-                os.kill(number, signal.SIGKILL)
+            self.send(signal.SIGKILL)
+            self.process.kill()
             raise UserError(f"{self.run.path}: {LONGEST_END:.0f} s after a kill the others had not ended") from None
 
     def hit(self, ends: Sequence[int], whom: str) -> Hit:
@@ -272,9 +272,12 @@ def killed(
             rank = chance.randrange(several) if several > 1 and chance.random() < 0.5 else None
             whom = "" if several == 1 else "all processes" if rank is None else f"process {rank}"
             session.send(signal.SIGSTOP)  # so that none goes on while it is read what is hit
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            hit = session.hit(pace.ends, whom)
-            session.kill(rank)
+            try:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                hit = session.hit(pace.ends, whom)
+                session.kill(rank)
+            finally:
+                session.send(signal.SIGCONT)
         if run.result.exists():  # it ended before its kill, which another run of it gets
             if left[0].what == "results":
                 left[0] = replace(left[0], share=left[0].share / 2)

@@ -134,8 +134,12 @@ def study(
     stays. Raises UserError that tells every mistake of every cell, for two cells that are one experiment as they are
     written, and where the constraints leave none.
     """
-    for recipe in dict.fromkeys(recipe for recipe, _ in grid.cells):
-        load_checked(recipe, overrides)  # what is wrong with all cells is told once
+    varied = list(dict.fromkeys(recipe for recipe, _ in grid.cells))
+    for recipe in varied:
+        try:
+            load_checked(recipe, overrides)  # what is wrong with all cells is told once
+        except ConfigError as error:
+            raise ConfigError(f"{recipe}: {error}" if len(varied) > 1 else str(error)) from None
     loaded: list[Written] = []
     mistakes: dict[str, None] = {}
     for number, (recipe, words) in enumerate(grid.cells, start=1):

@@ -1,14 +1,13 @@
 """Studies of our own: runs of the ledger that vary one recipe, and how its variants differ over the same seeds."""
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
-from pictorch.config import Config, to_dict
-from pictorch.config.schema import flatten
+from pictorch.config.comparable import whole_settings
 from pictorch.experiments import stats
 from pictorch.experiments.ledger import Run
 from pictorch.experiments.plan import labels
@@ -61,37 +60,37 @@ def study(runs: Sequence[Run]) -> Study:
     together: dict[str, list[Run]] = {}
     for run in runs:
         together.setdefault(run.comparable, []).append(run)
-    groups = sorted(together.values(), key=lambda group: len(group[0].decisive))
-    keys = sorted({key for group in groups for key in group[0].decisive})
-    apart = [key for key in keys if len({json.dumps(group[0].decisive.get(key)) for group in groups}) > 1]
+    written = {name: group[0].decisive for name, group in together.items()}
+    keys = sorted({key for one in written.values() for key in one})
+    apart = [key for key in keys if len({json.dumps(one.get(key)) for one in written.values()}) > 1]
     varying = [key for key in apart if not any(other.startswith(f"{key}.") for other in apart)]  # "on" says less
+    whole = {name: whole_settings(one) for name, one in written.items()}
+
+    def place(name: str) -> tuple[int, list[tuple[bool, float, str]]]:
+        return len(written[name]), [in_order(whole[name].get(key)) for key in varying]
+
+    groups = [together[name] for name in sorted(together, key=place)]
     variants = compared([variant(group, varying) for group in groups])
     hardware = " and ".join(sorted({run.hardware for run in runs}))
     return Study(runs[0].recipe, runs[0].dataset, runs[0].epochs, hardware, tuple(variants))
+
+
+def in_order(value: Any) -> tuple[bool, float, str]:
+    """Return what a setting is sorted by: none first, then numbers."""
+    number = float(value) if isinstance(value, int | float) else math.inf
+    return value is not None, number, str(value)
 
 
 def variant(runs: Sequence[Run], varying: Sequence[str]) -> Variant:
     first: dict[int, Run] = {}
     for run in runs:
         first.setdefault(run.seed, run)
+    settings = whole_settings(runs[0].decisive)
     return Variant(
-        {key: setting(runs[0].decisive, key) for key in varying},
+        {key: settings.get(key) for key in varying},
         {seed: first[seed].test_error for seed in sorted(first)},
         statistics.median(run.seconds for run in first.values()),
     )
-
-
-def setting(decisive: Mapping[str, Any], key: str) -> Any:
-    """Return a setting of a run, whose ledger leaves out what has its default; None for what it does not have."""
-    name = f"{key.partition('.')[0]}.name"
-    same_kind = decisive.get(name) == defaults().get(name)
-    return decisive.get(key, defaults().get(key) if same_kind else None)
-
-
-@cache
-def defaults() -> Mapping[str, Any]:
-    """Return the settings of a configuration that says nothing."""
-    return flatten(to_dict(Config()))
 
 
 def compared(variants: Sequence[Variant]) -> list[Variant]:

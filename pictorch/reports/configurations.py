@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from pictorch.config.load import SCALED
 from pictorch.config.schema import EXECUTION_KEYS
@@ -77,6 +77,15 @@ class Grid:
     y: str
     fixed: dict[str, Any]
     cells: dict[tuple[float, float], Configuration]
+
+
+class Plane(NamedTuple):
+    """Two settings, the values of the others that vary, and {(x value, y value): which of the members}."""
+
+    x: str
+    y: str
+    fixed: dict[str, Any]
+    cells: dict[tuple[float, float], int]
 
 
 def shown(value: object) -> str:
@@ -164,26 +173,32 @@ def grids(configurations: Sequence[Configuration]) -> list[Grid]:
 
 def grids_of(members: Sequence[Configuration]) -> Iterator[Grid]:
     """Yield the grids of one recipe's configurations."""
-    keys = list(members[0].varying)
-    numeric = [key for key in keys if all(is_number(c.varying.get(key)) for c in members) and differs(members, key)]
+    for x, y, fixed, places in planes([member.varying for member in members]):
+        cells = {place: members[i] for place, i in places.items()}
+        yield Grid(members[0].dataset, members[0].recipe, x, y, fixed, cells)
+
+
+def planes(settings: Sequence[Mapping[str, Any]]) -> Iterator[Plane]:
+    """Yield each two numbers of settings with the same keys that form a grid, for each value of the others."""
+    keys = list(settings[0])
+    numeric = [key for key in keys if all(is_number(one.get(key)) for one in settings) and differs(settings, key)]
     for x, y in combinations(numeric, 2):
-        rest = [key for key in keys if key not in (x, y) and not follows([c.varying for c in members], key, (x, y))]
-        parts: dict[str, list[Configuration]] = defaultdict(list)
-        for member in members:
-            parts[json.dumps([member.varying.get(key) for key in rest])].append(member)
+        rest = [key for key in keys if key not in (x, y) and not follows(settings, key, (x, y))]
+        parts: dict[str, list[int]] = defaultdict(list)
+        for i, one in enumerate(settings):
+            parts[json.dumps([one.get(key) for key in rest])].append(i)
         for part in parts.values():
-            cells = {(float(c.varying[x]), float(c.varying[y])): c for c in part}
+            cells = {(float(settings[i][x]), float(settings[i][y])): i for i in part}
             if len(cells) == len(part) and is_grid(cells):
-                fixed = {key: part[0].varying.get(key) for key in rest}
-                yield Grid(part[0].dataset, part[0].recipe, x, y, fixed, cells)
+                yield Plane(x, y, {key: settings[part[0]].get(key) for key in rest}, cells)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def differs(members: Sequence[Configuration], key: str) -> bool:
-    return len({c.varying[key] for c in members}) > 1
+def differs(settings: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return len({one[key] for one in settings}) > 1
 
 
 def follows(settings: Sequence[Mapping[str, Any]], key: str, from_keys: tuple[str, str]) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pictorch.reports import results
-from pictorch.reports.configurations import is_number
+from pictorch.reports.configurations import planes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,38 +68,35 @@ def learning_curves(claims: Sequence[Row], curves: Mapping[str, Curve]) -> Itera
 
 
 def maps(studies: Sequence[Row]) -> dict[str, Figure]:
-    """Return {file: (what is on it, SVG)} of each study over two numbers: a map of its mean errors."""
+    """Return {file: (what is on it, SVG)} of each study over two numbers: maps of its mean errors."""
     found = {}
     for study in studies:
-        keys = [key for key in study["labels"] if all(is_number(one["settings"][key]) for one in study["variants"])]
-        cells = {tuple(one["settings"][key] for key in keys): one["mean"] for one in study["variants"]}
-        columns, rows = (sorted({place[axis] for place in cells}) for axis in (0, 1)) if len(keys) == 2 else ([], [])
-        if min(len(columns), len(rows)) > 1 and len(cells) == len(study["variants"]):
-            names = [study["labels"][key] for key in keys]
-            paint = partial(heat_map, cells=cells, columns=columns, rows=rows, names=names)
-            inches = (1.6 + 0.7 * len(columns), 1.2 + 0.5 * len(rows))
-            found[results.map_file(study)] = (
-                f"Test error over {' and '.join(names)}, {results.study_title(study)}",
-                drawn([names, sorted(cells.items())], inches, paint),
-            )
+        labels, variants = study["labels"], study["variants"]
+        for number, plane in enumerate(planes([one["settings"] for one in variants]), 1):
+            names = [labels[plane.x], labels[plane.y]]
+            fixed = "".join(f", {labels[key]} {value}" for key, value in plane.fixed.items())
+            cells = {place: variants[i]["mean"] for place, i in plane.cells.items()}
+            text = f"Test error over {' and '.join(names)}{fixed}, {results.study_title(study)}"
+            picture = drawn([text, sorted(cells.items())], inches(cells), partial(heat_map, cells=cells, names=names))
+            found[f"{results.study_slug(study)}-map-{number}.svg"] = text, picture
     return found
 
 
-def heat_map(
-    axes: "Axes",
-    cells: Mapping[tuple[float, ...], float],
-    columns: Sequence[float],
-    rows: Sequence[float],
-    names: Sequence[str],
-) -> None:
-    """Draw a field a cell, with its error in it; the better the darker, divided logarithmically."""
+def inches(cells: Mapping[tuple[float, float], float]) -> tuple[float, float]:
+    columns, rows = (len({place[axis] for place in cells}) for axis in (0, 1))
+    return 1.8 + 0.7 * columns, 1.2 + 0.5 * rows
+
+
+def heat_map(axes: "Axes", cells: Mapping[tuple[float, float], float], names: Sequence[str]) -> None:
+    """Draw a field a cell, with its error in it: the lower the darker, by the ratio to the lowest."""
+    columns, rows = (sorted({place[axis] for place in cells}) for axis in (0, 1))
+    order = sorted(cells.values())
     values = [[cells.get((x, y), math.nan) for x in columns] for y in rows]
-    least, most = min(cells.values()), max(cells.values())
     axes.imshow(values, cmap="viridis", norm="log", origin="lower", aspect="auto")
-    middle = math.sqrt(least * most)
     for (x, y), error in cells.items():
+        dark = error * error < order[0] * order[-1]
         place = columns.index(x), rows.index(y)
-        axes.text(*place, f"{error:.2f}", ha="center", va="center", color="w" if error < middle else "k")
+        axes.text(*place, f"{error:.2f}", ha="center", va="center", color="w" if dark else "k")
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.set(xticks=range(len(columns)), xticklabels=[f"{x:g}" for x in columns])
     axes.set(yticks=range(len(rows)), yticklabels=[f"{y:g}" for y in rows])

@@ -3,6 +3,7 @@
 A claim is what `pictorch claims --json` prints of it, a run a row of `ledger/runs.csv`.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -57,7 +58,7 @@ STUDIES = """## Studies of our own
 
 Runs of one recipe that differ in some settings, which are columns; an empty one is not set. Test errors in per cent.
 "To the first" is the mean difference to the first row over the seeds of both, with its 95% t-interval; p is the paired
-t test's, corrected by Holm for the number of rows.
+t test's, corrected by Holm for the number of rows that have one. The first row sets the fewest settings.
 """
 
 
@@ -178,9 +179,9 @@ def of_runs(runs: Sequence[Row]) -> str:
 
 
 def of_study(study: Row, figures: Mapping[str, str]) -> str:
-    """Return a study's heading, its map where it has one, and its table."""
-    file = map_file(study)
-    picture = f"![{figures[file]}](results/{file})\n\n" if file in figures else ""
+    """Return a study's heading, its maps where it has some, and its table."""
+    own = {file: text for file, text in figures.items() if file.startswith(f"{study_slug(study)}-map-")}
+    picture = "".join(f"![{text}](results/{file})\n\n" for file, text in own.items())
     labels = study["labels"]
     header = [*labels.values(), "n", "median", "mean", "sd", "to the first", "p", "time"]
     lines = [
@@ -201,9 +202,9 @@ def study_title(study: Row) -> str:
     return f"{study['recipe']} on {study['dataset']}, {study['epochs']} epochs"
 
 
-def map_file(study: Row) -> str:
-    """Return the name of the file that a study's map has, if it has one."""
-    return f"map-{str(study['recipe']).replace('/', '-')}-{study['epochs']}.svg"
+def study_slug(study: Row) -> str:
+    """Return what the names of a study's files begin with."""
+    return re.sub(r"[^\w.]+", "-", f"study-{study['recipe']}-{study['dataset']}-{study['epochs']}")
 
 
 def difference(variant: Row) -> str:

@@ -70,7 +70,7 @@ def test_a_grid_is_no_recipe() -> None:
     [
         ("mnist", "mnist is a folder of recipes; its recipes: mnist/resnet_preact_20"),
         ("cifar10/", "cifar10/ is a folder of recipes; its recipes: cifar10/"),
-        ("grids", "grids is a folder of grids; its grids: grids/digits, grids/seed1_fashion_mnist"),
+        ("grids", "grids is a folder of grids; its grids: grids/augmentation, grids/digits"),
         ("resnet_20", "resnet_20 is a network, not a recipe; to train it on digits, write model.name=resnet_20"),
         (f"train.epochs=1 {DIGITS}", f"command line: {DIGITS}: a recipe is the first word after `pictorch train`"),
         (

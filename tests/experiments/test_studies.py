@@ -10,6 +10,7 @@ import pytest
 
 from pictorch.cli.claims import network
 from pictorch.config.comparable import comparable_hash
+from pictorch.config.schema import AdamW, Cutout
 from pictorch.experiments import ledger, stats, studies
 from pictorch.experiments.ledger import Run
 from pictorch.reports import figures, results
@@ -90,7 +91,52 @@ def test_two_numbers_make_a_map_whose_defaults_are_filled_in(first: Run) -> None
     assert figures.maps([studies.as_row(replace(study, variants=study.variants[:2]))]) == {}, "a line is no map"
 
 
-def test_a_default_of_another_kind_of_optimiser_is_not_made_up() -> None:
-    assert studies.setting({"optim.name": "sgd"}, "optim.momentum") is not None
-    assert studies.setting({"optim.name": "adamw"}, "optim.momentum") is None
-    assert studies.setting({"optim.name": "adamw", "optim.lr": 3.0}, "optim.lr") == 3.0
+def test_what_has_its_default_is_filled_in_from_the_blocks_own_kind(first: Run) -> None:
+    """So that no two variants look the same: a block that is off, and one that is on with its defaults, are two."""
+    ours = [
+        *variant(first, {1: 6.0}),
+        *variant(first, {1: 5.0}, augment__cutout="on"),
+        *variant(first, {1: 5.5}, augment__cutout="on", augment__cutout__size=4),
+    ]
+    (study,) = studies.find(ours)
+    size = Cutout().size
+    assert [one.settings for one in study.variants] == [{"augment.cutout.size": s} for s in (None, size, 4)]
+    adamw = {"optim__name": "adamw"}
+    rates = [*variant(first, {1: 6.0}, **adamw), *variant(first, {1: 5.0}, **adamw, optim__lr=0.003)]
+    rates = [
+        replace(run, settings=json.dumps({k: v for k, v in run.decisive.items() if k != "optim.weight_decay"}))
+        for run in rates
+    ]
+    (study,) = studies.find(
+        [
+            replace(run, settings=json.dumps({k: v for k, v in run.decisive.items() if (k, v) != ("optim.lr", 0.1)}))
+            for run in rates
+        ]
+    )
+    assert [one.settings for one in study.variants] == [{"optim.lr": AdamW().lr}, {"optim.lr": 0.003}]
+
+
+def test_the_order_of_the_ledger_changes_nothing(first: Run) -> None:
+    ours = [run for lr in (0.4, 0.05, 1.6) for run in variant(first, {1: 5.0 + lr, 2: 6.0}, optim__lr=lr)]
+    assert studies.find(ours) == studies.find(ours[::-1])
+    assert [one.settings["optim.lr"] for one in studies.find(ours)[0].variants] == [0.05, 0.4, 1.6]
+
+
+def test_another_setting_makes_another_map_and_another_data_set_other_files(first: Run) -> None:
+    places = [(64, 0.2), (64, 0.4), (256, 0.2), (256, 0.4)]
+    ours = [
+        run
+        for name in ("cosine", "constant")
+        for size, lr in places
+        for run in variant(first, {1: size * lr}, optim__lr=lr, train__batch_size=size, schedule__name=name)
+    ]
+    rows = [studies.as_row(study) for study in studies.find([*ours, *(replace(run, dataset="x") for run in ours)])]
+    drawn = figures.maps(rows)
+    assert len(drawn) == 4
+    assert [text.partition(", ")[2].partition(",")[0] for text, _ in drawn.values()] == [
+        "schedule.name constant",
+        "schedule.name cosine",
+    ] * 2
+    texts = {file: text for file, (text, _) in drawn.items()}
+    page = results.page([], [], [], texts, rows)
+    assert all(page.count(f"(results/{file})") == 1 for file in drawn)
