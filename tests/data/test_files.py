@@ -66,7 +66,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("name", "stored"), [("a", CONTENT), ("a.gz", PACKED), ("a.gz", gzip.compress(CONTENT, 1))])
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [("a", CONTENT), ("a.gz", PACKED), ("a.gz", gzip.compress(CONTENT, 1, mtime=0))],
+    ids=["raw", "packed", "packed-otherwise"],
+)
 def test_raw_and_compressed_have_the_same_content_and_standing(root: Path, name: str, stored: bytes) -> None:
     (root / "set" / name).write_bytes(stored)
     content = read(root)
