@@ -281,6 +281,8 @@ def killed(
         if run.result.exists():  # it ended before its kill, which another run of it gets
             if left[0].what == "results":
                 left[0] = replace(left[0], share=left[0].share / 2)
+            elif left[0].what == "checkpoint" and left[0].epoch:
+                left[0] = replace(left[0], epoch=0)  # any checkpoint of the next run will do
             else:
                 left[0] = moment(len(pace.ends), chance)
             return
