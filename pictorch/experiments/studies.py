@@ -129,7 +129,6 @@ def variant_row(one: Variant) -> dict[str, Any]:
         "median": statistics.median(errors),
         "mean": statistics.fmean(errors),
         "sd": statistics.stdev(errors) if len(errors) > 1 else None,
-        "interval": stats.t_interval(errors),
         "seconds": one.seconds,
         "difference": one.against.difference if one.against else None,
         "difference_interval": (one.against.low, one.against.high)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pictorch.reports import results
-from pictorch.reports.configurations import planes
+from pictorch.reports.configurations import planes, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def maps(studies: Sequence[Row]) -> dict[str, Figure]:
         labels, variants = study["labels"], study["variants"]
         for number, plane in enumerate(planes([one["settings"] for one in variants]), 1):
             names = [labels[plane.x], labels[plane.y]]
-            fixed = "".join(f", {labels[key]} {value}" for key, value in plane.fixed.items())
+            fixed = "".join(f", {labels[key]} {shown(value)}" for key, value in plane.fixed.items())
             cells = {place: variants[i]["mean"] for place, i in plane.cells.items()}
             text = f"Test error over {' and '.join(names)}{fixed}, {results.study_title(study)}"
             picture = drawn([text, sorted(cells.items())], inches(cells), partial(heat_map, cells=cells, names=names))

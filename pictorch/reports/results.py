@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from pictorch.reports.configurations import shown
+
 Row = Mapping[str, Any]
 
 DOCUMENTS = {
@@ -186,7 +188,7 @@ def of_study(study: Row, figures: Mapping[str, str]) -> str:
     header = [*labels.values(), "n", "median", "mean", "sd", "to the first", "p", "time"]
     lines = [
         [
-            *(shown(variant["settings"][key]) for key in labels),
+            *("" if variant["settings"][key] is None else shown(variant["settings"][key]) for key in labels),
             *(str(variant["n"]), f"{variant['median']:.2f}", f"{variant['mean']:.2f}"),
             "" if variant["sd"] is None else f"{variant['sd']:.2f}",
             difference(variant),
@@ -213,11 +215,6 @@ def difference(variant: Row) -> str:
     low_high = variant["difference_interval"]
     interval = "" if low_high is None else f" ({low_high[0]:+.2f} to {low_high[1]:+.2f})"
     return f"{variant['difference']:+.2f}{interval}"
-
-
-def shown(value: object) -> str:
-    """Return a setting as it is written; nothing for one that is not set."""
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def of_others(others: Sequence[Row]) -> str:
