@@ -21,13 +21,11 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from pictorch.data.decode import ROTATED, ImageError, check_regular, decode, explained
-from pictorch.data.duplicates import closest, fingerprints
+from pictorch.data.duplicates import MOST_COMPARED, closest, fingerprints
 from pictorch.data.folder import PARTS, Scan, problems_of, scan
 from pictorch.data.streaming import cores
 
 STATISTIC = "per-channel mean and standard deviation over all pixels of the training images, each image counting alike"
-# Each with each: 60,000 take 20 s on two cores, 100,000 a minute, ImageNet hours.
-MOST_COMPARED = 100_000
 # Images that are handed to the threads at a time.
 CHUNK = 1024
 # A class with less than this share of the largest one's images is named.

@@ -187,15 +187,15 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def walk(
-    found: Scan, folder: os.DirEntry[str], below: str, above: tuple[tuple[int, int], ...], images: list[Found]
+    found: Scan, folder: os.PathLike[str], below: str, above: tuple[tuple[int, int], ...], images: list[Found]
 ) -> None:
     """Add the images in a folder and those below it; `above` are the folders on the way, which links could lead to."""
-    about = folder.stat()
+    about = os.stat(folder)
     here = (about.st_dev, about.st_ino)
     if here in above:
         found.problem("links that lead to a folder above them", below)
         return
-    for entry in visible(found, folder.path, below):
+    for entry in visible(found, folder, below):
         if is_folder(entry):
             walk(found, entry, f"{below}{entry.name}/", (*above, here), images)
             continue
@@ -211,7 +211,7 @@ def walk(
             found.problem("files without content", f"{below}{entry.name}")
 
 
-def visible(found: Scan, folder: Path | str, below: str) -> Iterator[os.DirEntry[str]]:
+def visible(found: Scan, folder: os.PathLike[str], below: str) -> Iterator[os.DirEntry[str]]:
     """Yield what lies in a folder and is not hidden; a folder that cannot be read is a problem and yields nothing."""
     try:
         with os.scandir(folder) as entries:
@@ -222,6 +222,24 @@ def visible(found: Scan, folder: Path | str, below: str) -> Iterator[os.DirEntry
                     yield entry
     except OSError as error:
         found.problem("folders that cannot be read", f"{below or '.'}: {error.strerror}")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return all images in a folder and those below it, by their paths; what is hidden or cannot be read is not there.
+
+    Raises UserError where there is none.
+    """
+    found, images = Scan(folder), list[Found]()
+    walk(found, folder, "", (), images)
+    if not images:
+        unread = found.problems.get("folders that cannot be read", [])
+        why = (
+            f": {listed(unread)} cannot be read"
+            if unread
+            else f"; expected files that end in {listed(sorted(ENDINGS))}"
+        )
+        raise UserError(f"{folder}: there is no image in this folder{why}")
+    return sorted(folder / image.path for image in images)
 
 
 def is_image(name: str) -> bool:

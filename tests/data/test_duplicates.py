@@ -1,5 +1,7 @@
 """Near-duplicates by the definition, against SciPy's transform, on changed copies, and in CIFAR-10."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from torch import Tensor
 
 from pictorch import data
 from pictorch.config import UserError
-from pictorch.data.duplicates import closest, fingerprints, near_duplicates
+from pictorch.data import duplicates
+from pictorch.data.duplicates import closest, fingerprints, near_duplicates, overlap
+from pictorch.data.parts import Images, Split
 
 
 def scenes(n: int, *, size: int = 64, channels: int = 3, seed: int = 0) -> Tensor:
@@ -87,3 +91,35 @@ def test_known_pairs_of_cifar_10() -> None:
     places, _ = near_duplicates(dataset.test.images, dataset.train.images)
     assert {(6611, 49007), (159, 25768), (7293, 9640), (6080, 9148)} <= {tuple(pair) for pair in places.tolist()}
     assert len(places) == 224
+
+
+def as_parts(images: Tensor) -> list[Split | Images]:
+    """Return images as a part in memory, and as one that is read."""
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    return [Split(images, labels), Images(lambda i: images[i], labels, lambda i: Path(str(i)))]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_overlap_counts_equal_and_similar_test_images(in_memory: bool) -> None:
+    train, test = scenes(30), scenes(10, seed=1)
+    test[3], test[7] = train[12], (train[5].float() * 0.8).to(torch.uint8)
+    found = overlap(as_parts(train)[0], as_parts(test)[0 if in_memory else 1])
+    assert found.equal.tolist() == [3]
+    assert found.near.places.tolist() == [[3, 12], [7, 5]]
+    assert found.why_not == ""
+
+
+def test_overlap_of_grey_images_is_that_of_pixels_alone() -> None:
+    train = scenes(5, channels=1)
+    found = overlap(as_parts(train)[0], as_parts(train[2:4])[0])
+    assert found.equal.tolist() == [0, 1]
+    assert len(found.near.places) == 0
+
+
+def test_overlap_says_why_it_was_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, read = as_parts(scenes(6))
+    monkeypatch.setattr(duplicates, "MOST_DECODED", 5)
+    assert "`pictorch data verify` does" in overlap(memory, read).why_not
+    assert overlap(memory, memory).why_not == ""
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 11)
+    assert overlap(memory, memory).why_not == "more than 11 images are not compared"

@@ -152,6 +152,8 @@ def test_without_classes_nothing_is_unpacked(folder: Path) -> None:
         (imagenet.DEVKIT.path, tar({"x/meta.mat": b"", "y": b""}, "w:gz"), "is not ImageNet's devkit: "),
         (imagenet.DEVKIT.path, tar({"readme.txt": b""}, "w:gz"), "is not ImageNet's devkit: KeyError: 'meta.mat'"),
     ],
+    # Not the content: a compressed one holds the second in which it was made.
+    ids=["columns", "empty", "classes", "not compressed", "damaged meta.mat", "no meta.mat"],
 )
 def test_other_tables_are_refused(name: str, content: bytes, said: str, folder: Path) -> None:
     (folder / imagenet.VAL.path).write_bytes(tar(VAL_IMAGES))
