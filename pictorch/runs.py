@@ -21,6 +21,9 @@ from typing import Any
 from pictorch.config import UserError, dump
 
 PARTIAL = ".partial"  # the ending of a file that is being written
+# In another folder than the run's they have the same names.
+EVALUATION, EVALUATION_PAGE = "evaluation.json", "evaluation.html"
+CARD, CARD_PAGE = "card.md", "card.html"
 
 _NUMBER = (int, float)
 _MAYBE = (int, float, type(None))
@@ -112,8 +115,20 @@ class RunDir:
         return self.path / "curves.png"
 
     @property
+    def evaluation(self) -> Path:
+        return self.path / EVALUATION
+
+    @property
+    def evaluation_page(self) -> Path:
+        return self.path / EVALUATION_PAGE
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tb"
+
+    @property
+    def exports(self) -> Path:
+        return self.path / "export"
 
     def resume_command(self) -> str:
         """Return the command that continues the run."""

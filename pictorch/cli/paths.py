@@ -1,9 +1,12 @@
 """Paths as they are written on the command line."""
 
 import os
+from pathlib import Path
 
+from pictorch import runs
 from pictorch.config import UserError
 from pictorch.config.load import COMMAND_LINE
+from pictorch.runs import RunDir, RunError
 
 
 def option_path(option: str, value: str | None) -> str | None:
@@ -16,3 +19,18 @@ def option_path(option: str, value: str | None) -> str | None:
     if value and value.startswith("--"):
         raise UserError(f"{COMMAND_LINE}: {option}: expected a path, got {value}; a path of that name is ./{value}")
     return value and os.path.expanduser(value)
+
+
+def folder_beside_runs(out: str) -> Path:
+    """Return the folder that evaluations and cards are written into: new, empty, a run's, or with earlier ones in it.
+
+    Raises RunError for one that holds something else.
+    """
+    folder = runs.directory(out)
+    with runs.explained(folder, "read"):
+        if folder.is_file():
+            raise RunError(f"{folder}: this is a file, not a folder; give another --out")
+        ours = any((folder / name).is_file() for name in (runs.CARD_PAGE, runs.EVALUATION_PAGE))
+        if folder.is_dir() and any(folder.iterdir()) and not ours and not RunDir(folder).config.is_file():
+            raise RunError(f"{folder}: this folder holds something that is no evaluation or card; give another --out")
+    return folder

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pictorch import data, metrics
-from pictorch.config import UserError, load
+from pictorch.config import Config, UserError, load
 from pictorch.config.schema import Evaluation as Settings
 from pictorch.config.schema import Views
 from pictorch.data import files, own
 from pictorch.data.loader import Loader
-from pictorch.data.pipeline import Share
+from pictorch.data.pipeline import Share, Step
 from pictorch.data.streams import generator
 from pictorch.engine import environment, inputs
 from pictorch.engine.distributed import ALONE, World
@@ -41,7 +41,8 @@ PLAIN = Settings()
 @dataclass(frozen=True)
 class Evaluation:
     """Answers of a network on N images, on the CPU: labels [N], the (at most) five most probable classes [N,5], best
-    first, their probabilities [N,5], and the cross-entropy of every image [N]; `views` says how they were found."""
+    first, their probabilities [N,5], and the cross-entropy of every image [N]; `views` says how they were found.
+    `logits` float32 [N,K] are there where they were asked for."""
 
     labels: Tensor
     ranked: Tensor
@@ -50,6 +51,7 @@ class Evaluation:
     classes: tuple[str, ...]
     dataset: str
     views: str = "one"
+    logits: Tensor | None = None
 
     @property
     def images(self) -> int:
@@ -124,6 +126,7 @@ def evaluate(
     settings: Settings = PLAIN,
     stop: Stop | None = None,
     world: World = ALONE,
+    keep_logits: bool = False,
 ) -> Evaluation:
     """Return the network's answers on every image of the loader. The network is left in the mode it was in.
 
@@ -149,15 +152,17 @@ def evaluate(
                 network = fold(model, torch.bfloat16 if precision.name == "bf16" else torch.float32)
             with contextlib.closing(loader.epoch(0, mine.start)) as batches:
                 for batch in islice(batches, mine.stop - mine.start):
-                    answers.append((batch.labels, *answer(network, batch.images, batch.labels, settings.views)))
+                    *found, logits = answer(network, batch.images, batch.labels, settings.views)
+                    answers.append((batch.labels, *found, *([logits] if keep_logits else [])))
                     if stop is not None and world.size == 1:
                         stop.check()
     finally:
         model.train(was_training)
     own = [torch.cat(column).cpu() for column in zip(*answers, strict=True)]
     everyone = [columns for columns in world.gather(own) if columns]
-    labels, ranked, probabilities, losses = (torch.cat(column) for column in zip(*everyone, strict=True))
-    return Evaluation(labels, ranked, probabilities, losses, classes, dataset, settings.in_words)
+    labels, ranked, probabilities, losses, *logits_of = (torch.cat(column) for column in zip(*everyone, strict=True))
+    kept = logits_of[0] if keep_logits else None
+    return Evaluation(labels, ranked, probabilities, losses, classes, dataset, settings.in_words, kept)
 
 
 def as_in_training(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -169,16 +174,58 @@ def as_in_training(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def answer(
     network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, views: Views
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return an Evaluation's classes, their probabilities and losses for one batch; on the device, nothing is read."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return an Evaluation's classes, their probabilities, losses and logits for one batch; on the device, nothing is
+    read."""
     logits = of_images.answer(network, images, views)
-    return *metrics.ranked(logits, 5), F.cross_entropy(logits, labels, reduction="none")
+    return *metrics.ranked(logits, 5), F.cross_entropy(logits, labels, reduction="none"), logits
 
 
-def evaluate_run(run: RunDir, overrides: Sequence[str] = (), *, data_dir: str | None, device: str) -> Evaluation:
-    """Return the answers of the run's saved weights on the test images, in the precision that the run asked for.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A finished run, ready to answer: its network on a device, and the data set that it was trained on."""
 
-    `overrides` are of the keys of `evaluation` alone.
+    run: RunDir
+    config: Config
+    model: nn.Module
+    metadata: dict[str, Any]
+    dataset: data.Dataset
+    device: torch.device
+    precision: Precision
+
+    @property
+    def mean(self) -> Tensor | None:
+        """What is subtracted from images, [C,S,S], where that is not the data set's mean."""
+        return torch.tensor(self.metadata["mean_image"]) if "mean_image" in self.metadata else None
+
+    def test_loader(self, steps: Sequence[Step] = ()) -> Loader:
+        """Return a loader of the test images, which go through the `steps`, too."""
+        return inputs.create_test_loader(
+            self.config, self.dataset.spec, self.dataset.test, self.device, self.mean, steps=steps
+        )
+
+    def loader(self, part: data.Part) -> Loader:
+        """Return a loader of all images of a part, as they are."""
+        return inputs.evaluation_loader(self.dataset.spec, part, self.device, self.mean, inputs.workers(self.config))
+
+    def answers(self, loader: Loader, *, keep_logits: bool = False) -> Evaluation:
+        """Return the answers on every image of a loader."""
+        return evaluate(
+            self.model,
+            loader,
+            classes=tuple(self.metadata["classes"]),
+            dataset=self.dataset.name,
+            precision=self.precision,
+            settings=self.config.evaluation,
+            keep_logits=keep_logits,
+        )
+
+
+def open_trained(run: RunDir, overrides: Sequence[str] = (), *, data_dir: str | None, device: str) -> Trained:
+    """Return the run with its saved weights, in the precision that the run asked for.
+
+    `overrides` are of the keys of `evaluation` alone. Raises UserError when the run has no weights yet, they are
+    damaged, or the data are missing.
     """
     for word in overrides:
         if not word.startswith("evaluation."):
@@ -192,6 +239,26 @@ def evaluate_run(run: RunDir, overrides: Sequence[str] = (), *, data_dir: str | 
     model, metadata = weights.load(run.weights)
     config = load(run.config, overrides).config
     root = data.root(data_dir) if data_dir else data_root(run, config.data.name, config.data.dir)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"dir": str(root)})})
+    dataset = open_dataset(run, config, metadata, str(root))
+    model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    precision = choose(config.train.precision, place)
+    precision.cast(model)
+    return Trained(run, config, model, metadata, dataset, place, precision)
+
+
+def evaluate_run(run: RunDir, overrides: Sequence[str] = (), *, data_dir: str | None, device: str) -> Evaluation:
+    """Return the answers of the run's saved weights on the test images. Raises as `open_trained` does."""
+    trained = open_trained(run, overrides, data_dir=data_dir, device=device)
+    return trained.answers(trained.test_loader())
+
+
+def open_dataset(run: RunDir, config: Config, metadata: dict[str, Any], data_dir: str | None = None) -> data.Dataset:
+    """Return the data set that a finished run's network, of which its weights' `metadata` tell, was trained on.
+
+    It lies under `data_dir`; without one, where `data_root` says. Raises UserError where it is missing or another one.
+    """
+    root = data.root(data_dir) if data_dir else data_root(run, config.data.name, config.data.dir)
     settings = config.data.model_copy(update={"dir": str(root)})
     dataset = inputs.open_dataset(config.model_copy(update={"data": settings}))
     spec = dataset.spec
@@ -201,18 +268,7 @@ def evaluate_run(run: RunDir, overrides: Sequence[str] = (), *, data_dir: str | 
             f"{run.config}: data.name is {spec.name}, but the weights of {run.weights.name} were trained on "
             f"{metadata['dataset']}, which has other classes or images of another size; put that name back"
         )
-    model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    precision = choose(config.train.precision, place)
-    precision.cast(model)
-    mean = torch.tensor(metadata["mean_image"]) if "mean_image" in metadata else None
-    return evaluate(
-        model,
-        inputs.create_test_loader(config, spec, dataset.test, place, mean),
-        classes=tuple(metadata["classes"]),
-        dataset=dataset.name,
-        precision=precision,
-        settings=config.evaluation,
-    )
+    return dataset
 
 
 def data_root(run: RunDir, name: str, dir: str | None) -> Path:

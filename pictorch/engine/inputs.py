@@ -1,6 +1,6 @@
 """Config -> loaders: which images, what is held out of them, where they lie, what they go through."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,8 +18,9 @@ from pictorch.data.folder import absent, listed, shortened
 from pictorch.data.geometry import ResizedCrop, Rotate
 from pictorch.data.loader import Loader, ResidentLoader
 from pictorch.data.mix import CutMix, Mixup, ResizeMix, Ricap
-from pictorch.data.pipeline import WHOLE, Pipeline, Share
+from pictorch.data.pipeline import WHOLE, Pipeline, Share, Step
 from pictorch.data.pixels import Jitter
+from pictorch.data.specs import DatasetSpec
 from pictorch.data.split import split, subset
 from pictorch.data.streaming import StreamingLoader, choose_residence, cores, decoded_bytes
 from pictorch.data.streams import generator
@@ -283,9 +284,16 @@ def loader(
 
 
 def create_test_loader(
-    config: Config, spec: data.ImagesSpec, part: data.Part, device: torch.device, mean: Tensor | None
+    config: Config,
+    spec: data.ImagesSpec,
+    part: data.Part,
+    device: torch.device,
+    mean: Tensor | None,
+    *,
+    steps: Sequence[Step] = (),
 ) -> Loader:
-    """Return a loader of every test image once, in order; cropped and mirrored where the configuration says so."""
+    """Return a loader of every test image once, in order; cropped and mirrored where the configuration says so, and
+    then through the `steps`."""
     settings = config.evaluation
     return evaluation_loader(
         spec,
@@ -297,6 +305,7 @@ def create_test_loader(
         # Not train.seed itself: test images would go through the numbers of the first epoch's training images.
         seed=generator(config.train.seed, "test").initial_seed(),
         flip=settings.flip,
+        steps=steps,
         **of_crop(settings.crop),
     )
 
@@ -363,6 +372,19 @@ def mean_image(part: data.Part) -> Tensor:
     for some in torch.split(part.images, 10_000):
         total += some.to(torch.float64).sum(dim=0)
     return (total / (255 * len(part))).to(torch.float32)
+
+
+def normalisation(config: Config, spec: data.ImagesSpec) -> str:
+    """Return in words where the numbers come from by which images are normalised."""
+    if config.data.normalise == "pixel":
+        return f"the mean image of the run's training images is subtracted; standard deviation: {spec.statistic}"
+    return spec.statistic
+
+
+def label_order(spec: data.ImagesSpec) -> str:
+    """Return in words how labels are numbered, with the first and the last class."""
+    order = "that of the published files" if isinstance(spec, DatasetSpec) else "names of the classes, sorted"
+    return f"{order}: 0 is {spec.classes[0]}, {len(spec.classes) - 1} is {spec.classes[-1]}"
 
 
 def workers(config: Config) -> int:

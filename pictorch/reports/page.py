@@ -35,6 +35,19 @@ def page(values: Mapping[str, Any], title: str, files: Mapping[str, object]) -> 
     return "".join(parts[piece] if place % 2 else piece for place, piece in enumerate(pieces))
 
 
+def without_scripts(title: str, body: str, *, generator: str, further_style: str = "") -> str:
+    """Return a page that is read and not worked with: `body` is HTML, the title is text."""
+    style = asset("page.css") + asset("evaluation.css") + further_style
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts=[], style=style)}">\n'
+        f'<meta name="generator" content="{generator}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
 def asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ class Run:
         """Test error in per cent, of a finished run."""
         assert self.result is not None
         return float(self.result["test_error"])
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """What `pictorch eval` left in the directory; nothing where it was not called, or left something else."""
+        try:
+            return runs.read_json(self.directory.evaluation)
+        except RunError:
+            return {}
 
     @property
     def hardware(self) -> str:

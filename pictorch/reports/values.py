@@ -14,6 +14,7 @@ from pictorch.config import Config, UserError, load, recipes, to_dict
 from pictorch.config.schema import flatten
 from pictorch.reports import answers, thinning
 from pictorch.reports.configurations import Configuration, Grid, Interval, grids, group, shown
+from pictorch.reports.protocol import card
 from pictorch.reports.reading import Run
 
 # The names of the classes of a run's data set, and PNG bytes of some of its test images, {place: bytes}. The second
@@ -180,52 +181,13 @@ def protocol(members: Sequence[Run]) -> list[str]:
     Where they differ, each way is told with the number of its runs.
     """
     members = [run for run in members if run.complete] or members
-    aspects: list[Callable[[Run], str]] = [data_words, validation_words, selection_words, views_words, code_words]
+    cards = [card(run) for run in members]
     sentences = []
-    for aspect in aspects:
-        counts = Counter(aspect(run) for run in members)
+    for aspect in cards[0]:
+        counts = Counter(of_run[aspect] for of_run in cards)
         for text, n in counts.most_common():
             sentences.append(text if len(counts) == 1 else f"{text} ({n} of {len(members)} runs)")
     return sentences
-
-
-def data_words(run: Run) -> str:
-    said = {True: "the official files", False: "files that are not the published ones"}
-    files = said[bool(run.env["data_official"])] if "data_official" in run.env else "files of unknown origin"
-    images = f"{run.result['test_images']:,} test images" if run.result else "Its test images"
-    checksum = str(run.env.get("data_checksum", "unknown"))[:12]
-    return f"{images} of {run.dataset}, {files} (checksum {checksum})."
-
-
-def validation_words(run: Run) -> str:
-    settings = run.config.data
-    part = "" if settings.fraction == 1 else f" Of the rest, {100 * settings.fraction:g}% were trained on."
-    if not settings.val_fraction:
-        return f"No training image was held out for validation.{part}"
-    split = "the run's own seed" if settings.split_seed == "run" else f"split seed {settings.split_seed}"
-    return f"{100 * settings.val_fraction:g}% of the training images were held out for validation, {split}.{part}"
-
-
-def selection_words(run: Run) -> str:
-    train, average = run.config.train, (run.result or {}).get("averaged")
-    tested = f"The average ({average}) of the weights was tested" if average else "The weights were tested"
-    if train.select == "best-val":
-        return f"{tested} as they were at the epoch with the best validation accuracy."
-    patience = train.patience_epochs
-    early = f", when validation had not improved for {patience} epochs" if patience else ""
-    return f"{tested} after the last epoch{early}; the test images chose nothing."
-
-
-def views_words(run: Run) -> str:
-    views = run.config.evaluation.in_words
-    return "One view of each test image." if views == "one" else f"Test images were answered by views: {views}."
-
-
-def code_words(run: Run) -> str:
-    commit = str(run.env.get("commit") or "")[:12]
-    changed = ", with changes that are in no commit" if run.env.get("dirty") else ""
-    version = f"pictorch {run.env.get('pictorch', 'of unknown version')}, torch {run.env.get('torch', 'unknown')}"
-    return f"Code: {f'commit {commit}' if commit else 'no commit is known'}{changed}; {version}."
 
 
 def page_values(report: Report, class_names: ClassNames, pictures: Pictures) -> dict[str, Any]:

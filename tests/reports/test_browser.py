@@ -1,40 +1,25 @@
 """The report in a real browser: it draws, answers hand and keyboard, logs no error and asks for nothing outside."""
 
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pictorch.cli import report as command
-from tests.conftest import required_in_ci
+from pictorch.cli.card import card
+from pictorch.runs import RunDir
+from tests.conftest import evaluated
 from tests.reports.runs_on_disk import write_run
 from tests.reports.test_report_page import EVIL, many
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage", "--disable-gpu"]
 SHADES = """canvas => { const found = new Set(), c = canvas.getContext('2d');
   const d = c.getImageData(0, 0, canvas.width, canvas.height).data;
   for (let i = 0; i < d.length; i += 4) if (d[i + 3]) found.add(d[i] + ' ' + d[i + 1] + ' ' + d[i + 2]);
   return found.size; }"""
 OPTION = "echarts.getInstanceByDom(document.getElementById('curves-chart')).getOption()"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        required_in_ci("no chromium on the PATH")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        required_in_ci('playwright is not installed (pip install "pictorch[browser]")')
-    with sync_playwright() as driver:
-        one = driver.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield one
-        one.close()
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +190,32 @@ def test_five_hundred_runs_load_at_once_and_scroll(browser: Any, tmp_path: Path)
     assert page.locator("#board tbody tr").count() == 500
     assert one.said == []
     page.close()
+
+
+def evaluated_page(run: RunDir) -> Path:
+    evaluated(run, corruptions="contrast,fog")
+    return run.evaluation_page
+
+
+def card_page(run: RunDir) -> Path:
+    card(str(run.path), out=None)
+    return run.path / "card.html"
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("made", [evaluated_page, card_page])
+def test_evaluations_and_cards_open_offline(
+    browser: Any, known_run: RunDir, made: Callable[[RunDir], Path], width: int
+) -> None:
+    opened = Opened(browser, made(known_run), viewport={"width": width, "height": 800})
+    assert opened.said == []
+    assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    pictures = opened.page.locator("img").evaluate_all("all => all.map(image => image.naturalWidth)")
+    assert pictures
+    assert all(pictures)
+    if made is evaluated_page:
+        shades = opened.page.locator(".heat .cell").evaluate_all(
+            "all => new Set(all.map(cell => getComputedStyle(cell).backgroundColor)).size"
+        )
+        assert shades > 2
