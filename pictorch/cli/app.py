@@ -83,6 +83,21 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="evaluation.KEY=VALUE", help="How to answer otherwise than the run says."),
     ] = None,
+    corruptions: Annotated[
+        str | None,
+        typer.Option(metavar="all|A,B", help="Also with the test images corrupted: 15 ways, 5 severities each."),
+    ] = None,
+    frost_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The benchmark's photographs of frost (default: computed frost).")
+    ] = None,
+    ood: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also against another data set or a folder of images; may be repeated."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where evaluation.json and .html go (default: the run's directory)."),
+    ] = None,
     data_dir: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: as in the run).")
     ] = None,
@@ -91,16 +106,26 @@ def evaluate(
 ) -> None:
     """Evaluate a finished run on the test images.
 
-    Prints top-1, top-5, loss, recall and precision of every class, and the confusion matrix.
+    Scores with intervals, calibration, classes, confusions, doubtful labels and the protocol, as one JSON and one page.
 
     \b
     pictorch eval RUN_DIR
+    pictorch eval RUN_DIR --corruptions all --ood svhn
     pictorch eval RUN_DIR evaluation.views=mirror
     """
     from pictorch.cli import evaluation
 
-    place = os.path.expanduser(run_dir)
-    evaluation.evaluate(place, settings or [], data_dir=data_dir, device=device, as_json=json)
+    evaluation.evaluate(
+        os.path.expanduser(run_dir),
+        settings or [],
+        corruptions=corruptions,
+        foreign=[os.path.expanduser(name) for name in ood or []],
+        frost_dir=frost_dir,
+        out=out,
+        data_dir=data_dir,
+        device=device,
+        as_json=json,
+    )
 
 
 class FilesCommand(TyperCommand):
@@ -114,20 +139,232 @@ class FilesCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+@app.command()
+@exits
+def card(
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A finished run's directory.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where card.md and card.html go (default: the run's directory).")
+    ] = None,
+) -> None:
+    """Write a finished run's model card: data, recipe, results with intervals, protocol, limits, how to load it.
+
+    Calibration and classes stand in it after `pictorch eval`.
+    """
+    from pictorch.cli import card
+
+    card.card(os.path.expanduser(run_dir), out=out)
+
+
 @app.command(cls=FilesCommand)
 @exits
 def predict(
-    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A finished run's directory.")],
-    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Image files of any kind.")],
+    run_dir: Annotated[
+        str, typer.Argument(metavar="RUN_DIR", help="A finished run's directory, or a file exported of it.")
+    ],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE|FOLDER|-", help="Image files; folders of them; -: an image or names, from stdin."),
+    ],
     top_k: Annotated[
         int, typer.Option("--top-k", metavar="K", min=1, help="How many classes to name for each image.")
     ] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a table for spreadsheets.")] = False,
 ) -> None:
-    """Name what is on image files, by a finished run."""
-    from pictorch.cli import prediction
+    """Name what is on images, by a finished run.
 
-    prediction.predict(os.path.expanduser(run_dir), files, top_k=top_k, as_json=json)
+    \b
+    pictorch predict RUN_DIR cat.jpg
+    pictorch predict RUN_DIR photographs/ --csv > answers.csv
+    find . -name '*.png' | pictorch predict RUN_DIR -
+    """
+    from pictorch.cli import prediction
+    from pictorch.config import UserError
+
+    if json and csv:
+        raise UserError("--json and --csv: expected one of them")
+    form: prediction.Format = "json" if json else "csv" if csv else "table"
+    prediction.predict(os.path.expanduser(run_dir), files, top_k=top_k, form=form)
+
+
+@app.command()
+@exits
+def export(
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A finished run's directory.")],
+    format: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, torch-export or safetensors.")] = "onnx",
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The file to write (default: in RUN_DIR/export/).")
+    ] = None,
+    preprocessing: Annotated[
+        str, typer.Option(metavar="WHERE", help="inside: takes uint8 images; beside: takes normalised float32 ones.")
+    ] = "inside",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="onnx: also a file in 8 bits, calibrated on training images.")
+    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="safetensors: store weights as float16.")] = False,
+    max_loss: Annotated[
+        float, typer.Option(metavar="POINTS", help="Points of top-1 that --int8 or --half may lose.")
+    ] = 1.0,
+    licence: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The weights' licence, for the metadata (default: not stated).")
+    ] = None,
+    test_images: Annotated[
+        int | None, typer.Option(metavar="N", help="Check on so many of the test images only; the file says so.")
+    ] = None,
+    calibration_images: Annotated[
+        int, typer.Option(metavar="N", help="int8: how many training images set the ranges.")
+    ] = 512,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Check nothing: where the data are not here; the file says so.")
+    ] = False,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: as in the run).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Write a finished run's network to one file for use elsewhere, checked on all test images.
+
+    Ends with status 1, and leaves no file, where the file does not answer as the network does.
+
+    \b
+    pictorch export RUN_DIR
+    pictorch export RUN_DIR --int8
+    pictorch export RUN_DIR --format torch-export --out cats.pt2
+    """
+    from pictorch.cli import export
+
+    export.export(
+        os.path.expanduser(run_dir),
+        as_json=json,
+        format=format,
+        out=out,
+        preprocessing=preprocessing,
+        int8=int8,
+        half=half,
+        max_loss=max_loss,
+        licence=licence,
+        test_images=test_images,
+        calibration_images=calibration_images,
+        unchecked=unchecked,
+        data_dir=data_dir,
+    )
+
+
+@app.command(cls=FilesCommand)
+@exits
+def explain(
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A finished run's directory.")],
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="[IMAGES]", help="Image files, or folders of them.")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(metavar="0,5,17", help="Test images of the run's data set, by number.")
+    ] = None,
+    mistakes: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Test images that the run was surest of, and wrong.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="A class, or its number (default: the answer).")
+    ] = None,
+    method: Annotated[str, typer.Option(metavar="NAME", help="auto, gradcam, rollout or occlusion.")] = "auto",
+    layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Grad-CAM of this module (default: the last whole map).")
+    ] = None,
+    side: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Grad-CAM of the last map at least so large, for a finer one.")
+    ] = None,
+    patch: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Side of what occlusion covers (default: a quarter).")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Test each map by covering parts of the image.")
+    ] = True,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where to write (default: explain); earlier ones are replaced.")
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the data sets lie (default: as in the run).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Show where in an image a finished run finds the evidence for its answer, and test whether that is so.
+
+    Grad-CAM of networks with maps, attention rollout of transformers, occlusion of any; a PNG for each image.
+
+    \b
+    pictorch explain RUN_DIR my_cat.jpg
+    pictorch explain RUN_DIR --mistakes 8 --out why
+    pictorch explain RUN_DIR --test 0,5,17 --class dog --side 16
+    """
+    from pictorch.cli import explain
+
+    explain.explain(
+        os.path.expanduser(run_dir),
+        images or [],
+        test=test,
+        mistakes=mistakes,
+        target=target,
+        method=method,
+        layer=layer,
+        side=side,
+        patch=patch,
+        checked=check,
+        out=out,
+        data_dir=data_dir,
+        as_json=json,
+    )
+
+
+@app.command()
+@exits
+def serve(
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="The run's directory.")],
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0: wherever this machine is reached.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0 takes any free one.")] = 8000,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=1024, help="torch's (default: the cores but one).")
+    ] = None,
+    max_megabytes: Annotated[
+        int, typer.Option(metavar="MIB", min=1, max=4096, help="The largest request that is read.")
+    ] = 32,
+    max_megapixels: Annotated[
+        float, typer.Option(metavar="MP", min=0.01, max=170, help="The largest image that is decoded.")
+    ] = 50,
+    max_images: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Images of one request.")] = 32,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="Fetch images by address, of public hosts alone.")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Answer to this name, too; may be repeated.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Let pages of https://... ask (CORS); may be repeated."),
+    ] = None,
+) -> None:
+    """Serve a finished run over HTTP: a page to drop images on, POST /predict, /health, /metrics.
+
+    \b
+    pictorch serve runs/cifar10-resnet_preact_20/...
+    curl -F files=@cat.jpg http://127.0.0.1:8000/predict
+    """
+    from pictorch.cli import serve
+
+    serve.serve(
+        run_dir,
+        host=host,
+        port=port,
+        threads=threads,
+        max_megabytes=max_megabytes,
+        max_megapixels=max_megapixels,
+        max_images=max_images,
+        allow_urls=allow_urls,
+        allow_hosts=allow_host or [],
+        allow_origins=allow_origin or [],
+    )
 
 
 @app.command()

@@ -1,34 +1,122 @@
-"""`pictorch predict`: a finished run on one's own images."""
+"""`pictorch predict`: a finished run, or a file that was exported of one, on one's own images."""
 
+import contextlib
+import csv
+import io
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import Progress
+
+from pictorch.cli.text import say
 from pictorch.config import UserError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-def predict(run_dir: str, files: Sequence[str], *, top_k: int, as_json: bool) -> None:
-    """Print names and probabilities for image files; bad files are named and skipped, and end with status 2."""
-    from pictorch.deploy.predict import Predictor
+    from pictorch.deploy.predict import Prediction
 
-    predictor = Predictor(Path(run_dir))
+STDIN = "-"
+MOST_IN_BLOCKS = 10  # images that are told in blocks of lines; of more each has one line
+WIDEST_NAME = 60
+Format = Literal["table", "json", "csv"]
+
+
+def predict(run_dir: str, files: Sequence[str], *, top_k: int, form: Format) -> None:
+    """Print names and probabilities for image files, those in folders, and what standard input gives.
+
+    Bad files are named and skipped, and end with status 2.
+    """
+    from pictorch.deploy.exported import predictor as opened
+    from pictorch.deploy.predict import name_of
+
+    predictor = opened(Path(run_dir))
+    sources = list(listed(files))
+    write = printer(form, [name_of(source) for source in sources], min(top_k, len(predictor.classes)))
     bad = 0
-    for file in files:
-        try:
-            [prediction] = predictor([Path(file)], top_k=top_k)
-        except UserError as error:
-            if len(files) == 1:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            bad += 1
-            continue
-        if as_json:
-            print(json.dumps(asdict(prediction)))
-            continue
-        print(prediction.source)
-        for name, probability in zip(prediction.classes, prediction.probabilities, strict=True):
-            print(f"  {100 * probability:6.2f}%  {name}")
+    console = Console(stderr=True)
+    bar = Progress(console=console, disable=not console.is_terminal or len(sources) <= MOST_IN_BLOCKS, transient=True)
+    with bar, contextlib.closing(predictor.each(sources, top_k=top_k)) as found:
+        task = bar.add_task("images", total=len(sources))
+        for prediction in found:
+            if isinstance(prediction, UserError):
+                if len(sources) == 1:
+                    raise prediction
+                bad += 1
+                print(f"error: {prediction}", file=sys.stderr)
+            else:
+                write(prediction)
+            bar.advance(task)
     if bad:
-        raise UserError(f"{bad} of {len(files)} files could not be read")
+        raise UserError(f"{bad:,} of {len(sources):,} files could not be read")
+
+
+def listed(files: Sequence[str]) -> "Iterator[Path | Image]":
+    """Yield the files that the command names: themselves, all images in a folder, what standard input gives."""
+    from pictorch.data.folder import image_files
+
+    for file in files:
+        if file == STDIN:
+            yield from of_stdin()
+        elif os.path.isdir(file):
+            yield from image_files(Path(file))
+        else:
+            yield Path(file)
+
+
+def of_stdin() -> "Iterator[Path | Image]":
+    """Yield the image that standard input is, or else the files that it lists: a line each, or with NUL between."""
+    from PIL import Image, UnidentifiedImageError
+
+    content = sys.stdin.buffer.read()
+    with contextlib.suppress(UnidentifiedImageError):
+        image = Image.open(io.BytesIO(content))
+        setattr(image, "filename", "standard input")  # noqa: B010 - Pillow declares it in some versions alone
+        yield image
+        return
+    separator = b"\0" if b"\0" in content else b"\n"
+    names = [os.fsdecode(name.rstrip(b"\r") if separator == b"\n" else name) for name in content.split(separator)]
+    if not any(names):
+        raise UserError(f"{STDIN}: standard input is empty; expected an image, or names of image files")
+    yield from (Path(name) for name in names if name)
+
+
+def printer(form: Format, names: Sequence[str], top_k: int) -> "Callable[[Prediction], None]":
+    """Return what prints one prediction; `names` are those of all images."""
+    if form == "json":
+        return lambda prediction: say(json.dumps(asdict(prediction)))
+    if form == "csv":
+        ranks = [f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability")]
+        say(csv_line(["source", *ranks]))
+        return lambda prediction: say(csv_line([prediction.source, *alternating(prediction)]))
+    if len(names) <= MOST_IN_BLOCKS:
+        return lambda prediction: say("\n".join([prediction.source, *blocks(prediction)]))
+    width = min(WIDEST_NAME, max(map(cell_len, names)))
+    return lambda prediction: say(f"{prediction.source:<{width}}  {'  '.join(inline(prediction))}")
+
+
+def csv_line(cells: Sequence[object]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(cells)
+    return buffer.getvalue()
+
+
+def alternating(prediction: "Prediction") -> list[object]:
+    return [cell for pair in zip(prediction.classes, prediction.probabilities, strict=True) for cell in pair]
+
+
+def blocks(prediction: "Prediction") -> list[str]:
+    pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+    return [f"  {100 * probability:6.2f}%  {name}" for name, probability in pairs]
+
+
+def inline(prediction: "Prediction") -> list[str]:
+    pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+    return [f"{100 * probability:6.2f}% {name}" for name, probability in pairs]

@@ -1,18 +1,23 @@
 """A finished run on one's own images: any file that Pillow opens, the run's preprocessing, names and probabilities."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pictorch import runs
+from pictorch import metrics, runs
 from pictorch.config import UserError
 from pictorch.data.decode import explained, open_upright, upright
 from pictorch.data.geometry import evaluation_crop
+from pictorch.data.streaming import cores
 from pictorch.models import views, weights
 from pictorch.models.fold import fold
 
@@ -29,18 +34,21 @@ class Prediction:
 
 
 class Predictor:
-    """A finished run's network, preprocessing and views of an image, ready for images.
+    """A finished run's network, what its images go through before it, and its views of an image.
 
-    Raises UserError when the run has no weights.
+    `model` is the network as it was trained, in eval mode; `metadata` what its weights' file says of it, which may be
+    given in the place of the run. Raises UserError when the run has no weights.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        run = runs.open(run_dir)
-        self.model, self.metadata = weights.load(run.weights)
+    def __init__(self, place: Path) -> None:
+        is_file = place.suffix == ".safetensors" and place.is_file()
+        self.model, self.metadata = weights.load(place if is_file else runs.open(place).weights)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():
             self.network = fold(self.model)
+        self.classes: tuple[str, ...] = tuple(self.metadata["classes"])
         self.views = self.metadata.get("config", {}).get("evaluation", {}).get("views", "one")
+        self.mean, self.std = normalisation(self.metadata)
 
     def __call__(self, images: Sequence[Path | Image.Image], *, top_k: int = 5) -> list[Prediction]:
         """Return a Prediction for each image (a file or a Pillow image), in order.
@@ -57,26 +65,55 @@ class Predictor:
                     f"images[{number}]: expected a pathlib.Path or a Pillow image, got {type(image).__name__}; "
                     "PIL.Image.fromarray makes an image of a NumPy array"
                 )
-        return [
-            prediction
-            for start in range(0, len(images), BATCH)
-            for prediction in self.predict_batch(images[start : start + BATCH], top_k)
-        ]
+        predictions = []
+        with contextlib.closing(self.each(images, top_k=top_k)) as found:
+            for prediction in found:
+                if isinstance(prediction, UserError):
+                    raise prediction
+                predictions.append(prediction)
+        return predictions
 
-    def predict_batch(self, images: Sequence[Path | Image.Image], top_k: int) -> list[Prediction]:
-        batch = torch.stack([self.prepare(image) for image in images]).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            logits = views.answer(self.network, batch, self.views)
-        classes = logits.argsort(dim=1, descending=True, stable=True)[:, :top_k]
-        probabilities = logits.softmax(dim=1).gather(1, classes)
-        names = self.metadata["classes"]
-        return [
-            Prediction(name_of(image), tuple(names[k] for k in ks), tuple(ps))
-            for image, ks, ps in zip(images, classes.tolist(), probabilities.tolist(), strict=True)
-        ]
+    def each(
+        self, images: Iterable[Path | Image.Image], *, top_k: int = 5
+    ) -> Generator[Prediction | UserError, None, None]:
+        """Yield a Prediction for each image, in order, or in its place the error that says why it cannot be read.
 
-    def prepare(self, source: Path | Image.Image) -> Tensor:
-        """Return one image as the network was trained to see it: float32 [C,H,W], normalised.
+        Threads decode a batch while the network answers the one before.
+        """
+        sources = iter(images)
+
+        def read(source: Path | Image.Image) -> Tensor | UserError:
+            try:
+                return self.pixels(source)
+            except UserError as error:
+                return error
+
+        with ThreadPoolExecutor(cores()) as pool:
+
+            def started() -> list[tuple[str, Future[Tensor | UserError]]]:
+                return [(name_of(source), pool.submit(read, source)) for source in islice(sources, BATCH)]
+
+            batch = started()
+            try:
+                while batch:
+                    following = started()
+                    yield from self.answered([(name, future.result()) for name, future in batch], top_k)
+                    batch = following
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def answered(self, batch: Sequence[tuple[str, Tensor | UserError]], top_k: int) -> Iterator[Prediction | UserError]:
+        """Yield what `each` does of one batch of (name, pixels or error)."""
+        readable = [(name, pixels) for name, pixels in batch if isinstance(pixels, Tensor)]
+        found: Iterator[Prediction] = iter(())
+        if readable:
+            names, pixels = zip(*readable, strict=True)
+            found = iter(self.predictions(names, self.logits(torch.stack(pixels)), top_k))
+        for _, read in batch:
+            yield read if isinstance(read, UserError) else next(found)
+
+    def pixels(self, source: Path | Image.Image) -> Tensor:
+        """Return one image as uint8 [C,S,S], of the size and the channels that the network was trained on.
 
         A network of one's own images gets the crop of its evaluation; one of a known set the image whose shorter side
         is scaled to the network's size, and the centre of it. Raises UserError naming the image.
@@ -84,13 +121,32 @@ class Predictor:
         size, channels = self.metadata["image_size"], self.metadata["in_channels"]
         image = decode(source, channels)
         if resize := self.metadata.get("resize"):
-            pixels = evaluation_crop(as_tensor(image, channels), size, resize)
-        else:
-            pixels = as_tensor(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC), channels)
-        mean, std = (torch.tensor(self.metadata[key])[:, None, None] for key in ("mean", "std"))
-        if "mean_image" in self.metadata:
-            mean = torch.tensor(self.metadata["mean_image"])
-        return (pixels.to(torch.float32) / 255 - mean) / std
+            return evaluation_crop(as_tensor(image, channels), size, resize)
+        return as_tensor(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC), channels)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Return uint8 [...,C,S,S] as float32, as the network was trained to see it."""
+        return (pixels.to(torch.float32) / 255 - self.mean) / self.std
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Return float32 [N,K] for images uint8 [N,C,S,S], of the run's views."""
+        images = self.normalised(pixels).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return views.answer(self.network, images, self.views)
+
+    def predictions(self, sources: Sequence[str], logits: Tensor, top_k: int) -> list[Prediction]:
+        """Return a Prediction for each of the named images from logits [N,K]."""
+        classes, probabilities = metrics.ranked(logits, top_k)
+        return [
+            Prediction(source, tuple(self.classes[k] for k in ks), tuple(ps))
+            for source, ks, ps in zip(sources, classes.tolist(), probabilities.tolist(), strict=True)
+        ]
+
+
+def normalisation(metadata: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return what images in [0, 1] are normalised with: the mean float32 [C,1,1] or [C,S,S], and std [C,1,1]."""
+    mean, std = (torch.tensor(metadata[key])[:, None, None] for key in ("mean", "std"))
+    return (torch.tensor(metadata["mean_image"]) if metadata.get("mean_image") else mean), std
 
 
 def as_tensor(image: Image.Image, channels: int) -> Tensor:

@@ -198,12 +198,12 @@ def test_overrides_in_two_tokens_and_notes() -> None:
 
 
 def test_eval_prints_tables_and_json(small_run: api.Result) -> None:
-    done = pictorch("eval", str(small_run.run_dir))
+    done = pictorch("eval", str(small_run.run_dir), "--out", "seen")
     assert done.returncode == 0, done.stderr
     assert f"top-1 {small_run.test_top1:.2f}%" in done.stdout
     assert "Per class" in done.stdout
     assert "Confusion matrix" in done.stdout
-    report = json.loads(pictorch("eval", str(small_run.run_dir), "--json").stdout)
+    report = json.loads(pictorch("eval", str(small_run.run_dir), "--json", "--out", "seen").stdout)
     assert report["error"] == small_run.test_error
     assert sum(map(sum, report["confusion"])) == report["images"] == 355
     assert len(report["per_class"]) == 10

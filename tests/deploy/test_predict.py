@@ -1,6 +1,10 @@
 """Prediction on image files of every kind, through the run's own preprocessing."""
 
+import csv
+import json
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ import pictorch
 from pictorch import api, data
 from pictorch.cli import prediction
 from pictorch.config import UserError
-from pictorch.deploy.predict import Predictor, decode, upright
+from pictorch.deploy.predict import Prediction, Predictor, decode, upright
 
 
 def test_test_images_as_files_give_the_evaluations_answers(small_run: api.Result) -> None:
@@ -128,7 +132,7 @@ def test_the_first_frame_of_an_animation_is_used() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
 def test_tiny_and_elongated_images_work(small_run: api.Result, size: tuple[int, int]) -> None:
-    prepared = Predictor(small_run.run_dir).prepare(Image.new("L", size, 77))
+    prepared = Predictor(small_run.run_dir).pixels(Image.new("L", size, 77))
     assert prepared.shape == (1, 8, 8)
     assert prepared.min() == prepared.max()
 
@@ -203,10 +207,10 @@ def test_the_command_counts_bad_files_only_among_several(
 ) -> None:
     run = str(small_run.run_dir)
     with pytest.raises(UserError, match=r"^none\.png: there is no such file$"):
-        prediction.predict(run, ["none.png"], top_k=1, as_json=False)
+        prediction.predict(run, ["none.png"], top_k=1, form="table")
     assert capsys.readouterr().err == ""
     with pytest.raises(UserError, match="2 of 2 files could not be read"):
-        prediction.predict(run, ["none.png", "nor.png"], top_k=1, as_json=False)
+        prediction.predict(run, ["none.png", "nor.png"], top_k=1, form="table")
     assert "none.png: there is no such file" in capsys.readouterr().err
 
 
@@ -225,7 +229,7 @@ def test_exif_rotation_is_applied() -> None:
 def test_a_non_square_image_is_scaled_and_cut_in_the_middle(small_run: api.Result) -> None:
     pixels = np.zeros((8, 16), dtype=np.uint8)
     pixels[:, 4:12] = 200
-    prepared = Predictor(small_run.run_dir).prepare(Image.fromarray(pixels))
+    prepared = Predictor(small_run.run_dir).pixels(Image.fromarray(pixels))
     assert prepared.shape == (1, 8, 8)
     assert prepared.min() == prepared.max()
 
@@ -258,3 +262,93 @@ def test_predictions_are_in_eval_mode(small_run: api.Result) -> None:
     apart = [predictor([image])[0] for image in images]
     for one, other in zip(together, apart, strict=True):
         assert torch.allclose(torch.tensor(one.probabilities), torch.tensor(other.probabilities), atol=1e-6)
+
+
+def pictures(folder: str, n: int) -> list[Path]:
+    Path(folder).mkdir(parents=True)
+    draws = np.random.default_rng(n)
+    files = [Path(folder) / f"{i:04d}.png" for i in range(n)]
+    for file in files:
+        Image.fromarray(draws.integers(0, 256, (8, 8), np.uint8)).save(file)
+    return files
+
+
+def test_many_images_come_in_order_with_the_bad_ones_in_their_place(small_run: api.Result) -> None:
+    files = pictures("many", 600)
+    files[3].write_bytes(b"nothing")
+    files[599].unlink()
+    predictor = Predictor(small_run.run_dir)
+    found = list(predictor.each(files, top_k=2))
+    assert [i for i, one in enumerate(found) if isinstance(one, UserError)] == [3, 599]
+    for i in (0, 4, 255, 256, 300):
+        [alone] = predictor([files[i]], top_k=2)
+        one = found[i]
+        assert isinstance(one, Prediction)
+        assert (one.source, one.classes) == (alone.source, alone.classes)
+        assert one.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+
+def test_a_reader_that_stops_early_stops_the_decoding(small_run: api.Result) -> None:
+    files = pictures("early", 300)
+    found = Predictor(small_run.run_dir).each(files)
+    assert isinstance(next(found), Prediction)
+    found.close()
+
+
+def run_command(*words: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "pictorch", "predict", *words], input=given, capture_output=True)
+
+
+def test_folders_and_tables_for_spreadsheets(small_run: api.Result) -> None:
+    pictures("folder/deep", 12)
+    done = run_command(str(small_run.run_dir), "folder", "--csv", "--top-k", "2")
+    assert done.returncode == 0
+    rows = list(csv.reader(done.stdout.decode().splitlines()))
+    assert rows[0] == ["source", "class_1", "probability_1", "class_2", "probability_2"]
+    assert [row[0] for row in rows[1:]] == [f"folder/deep/{i:04d}.png" for i in range(12)]
+    for row in rows[1:]:
+        assert 0 <= float(row[4]) <= float(row[2]) <= 1
+    table = run_command(str(small_run.run_dir), "folder").stdout.decode().splitlines()
+    assert len(table) == 12
+    assert len({line.index("%") for line in table}) == 1
+
+
+def test_standard_input_is_an_image_or_names(small_run: api.Result) -> None:
+    files = pictures("in", 3)
+    run = str(small_run.run_dir)
+    [alone] = pictorch.predict(small_run.run_dir, [files[0]], top_k=1)
+    for given in (
+        files[0].read_bytes(),
+        f"{files[0]}\n".encode(),
+        f"{files[0]}\r\n".encode(),
+        f"{files[0]}\0".encode(),
+    ):
+        done = run_command(run, "-", "--json", "--top-k", "1", given=given)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["classes"] == list(alone.classes)
+        assert answer["probabilities"] == pytest.approx(alone.probabilities, abs=1e-6)
+    assert answer["source"] == str(files[0])
+    several = run_command(run, "-", "--json", given="\n".join(map(str, files)).encode())
+    assert [json.loads(line)["source"] for line in several.stdout.splitlines()] == [str(file) for file in files]
+    empty = run_command(run, "-", given=b"")
+    assert empty.returncode == 2
+    assert b"standard input is empty" in empty.stderr
+
+
+def test_bad_files_are_named_and_the_exit_status_says_so(small_run: api.Result) -> None:
+    files = pictures("some", 4)
+    files[1].write_bytes(files[1].read_bytes()[:40])
+    done = run_command(str(small_run.run_dir), "some", "none.png", "--json")
+    assert done.returncode == 2
+    assert len(done.stdout.splitlines()) == 3
+    assert b"error: some/0001.png: this is not an image file that Pillow knows" in done.stderr
+    assert b"error: none.png: there is no such file" in done.stderr
+    assert done.stderr.rstrip().endswith(b"2 of 5 files could not be read")
+    assert b"Traceback" not in done.stderr
+
+
+def test_one_form_at_a_time(small_run: api.Result) -> None:
+    done = run_command(str(small_run.run_dir), "a.png", "--json", "--csv")
+    assert done.returncode == 2
+    assert b"--json and --csv: expected one of them" in done.stderr
