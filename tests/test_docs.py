@@ -50,6 +50,10 @@ def test_the_page_of_methods_is_what_the_code_says() -> None:
     assert page_script("methods").page() == read("docs/methods.md"), "write it anew with `python docs/methods.py`"
 
 
+def test_the_page_of_explanations_is_what_passes_through_the_networks_find() -> None:
+    assert page_script("explain").page() == read("docs/explain.md"), "write it anew with `python docs/explain.py`"
+
+
 def test_every_schedule_is_documented() -> None:
     documented = re.findall(r"^\| `([a-z_]+)` \|", read("docs/schedules.md"), re.MULTILINE)
     assert set(schedules.SHAPES) <= set(documented)
