@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["create_model", "evaluate", "list_models", "load_config", "predict", "train"]
+__all__ = ["create_model", "evaluate", "explain", "export", "list_models", "load_config", "predict", "train"]
 
 if TYPE_CHECKING:
-    from pictorch.api import evaluate, load_config, predict, train
+    from pictorch.api import evaluate, explain, export, load_config, predict, train
     from pictorch.models import create as create_model
     from pictorch.models import list_models
 

@@ -1,4 +1,4 @@
-"""The package in five functions; the command line calls the same ones."""
+"""The package in functions; the command line calls the same ones."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,14 @@ from pictorch.runs import RunDir, RunError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pictorch.deploy.drafts import Preprocessing
+    from pictorch.deploy.explain import Explanation, Method
+    from pictorch.deploy.export import Format, Written
     from pictorch.deploy.predict import Prediction
     from pictorch.engine.build import Job
     from pictorch.engine.distributed import World
     from pictorch.engine.evaluate import Evaluation
+    from pictorch.engine.examine import Examination
     from pictorch.engine.interrupt import Stop
     from pictorch.engine.progress import Progress
     from pictorch.engine.replicas import Listener, Outcome, Replica, Request
@@ -370,6 +374,7 @@ def with_data_dir(config: Config, data_dir: str | None) -> Config:
 
 def first_environment(job: "Job", recipe: str, *, replicas: int = 1) -> dict[str, Any]:
     """Return the env.json of a run that is trained beside others, `replicas` with itself."""
+    from pictorch.engine import inputs
     from pictorch.engine.environment import environment
 
     return environment(job) | {
@@ -378,6 +383,8 @@ def first_environment(job: "Job", recipe: str, *, replicas: int = 1) -> dict[str
         "dataset": job.dataset.name,
         "data_checksum": job.dataset.checksum,
         "data_official": job.dataset.official,
+        "normalisation": inputs.normalisation(job.config, job.dataset.spec),
+        "label_order": inputs.label_order(job.dataset.spec),
         "replicas": replicas,
         "processes": job.world.size,
         "resumed": [],
@@ -460,6 +467,30 @@ def evaluate(
     return evaluate_run(runs.open(run_dir), overrides, data_dir=data_dir, device=device)
 
 
+def examine(
+    run_dir: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    corruptions: Sequence[str] = (),
+    foreign: Sequence[str] = (),
+    frost_dir: str | None = None,
+    data_dir: str | None = None,
+    device: str = "auto",
+    told: Callable[[str], None] = lambda text: None,
+) -> "Examination":
+    """Return all that `pictorch eval` says of a finished run, as plain values, with its answers (`evaluate`).
+
+    `corruptions` are names of `data.corruptions`, `foreign` other data sets or folders of images; `frost_dir` is a
+    folder with the benchmark's photographs of frost; `told` is given a line before each longer piece of work. Raises as
+    `evaluate` does, and UserError for names that there are not.
+    """
+    from pictorch.engine.evaluate import open_trained
+    from pictorch.engine.examine import examine
+
+    trained = open_trained(runs.open(run_dir), overrides, data_dir=data_dir, device=device)
+    return examine(trained, corruptions=corruptions, foreign=foreign, frost_dir=frost_dir, told=told)
+
+
 def predict(
     run_dir: Path | str, images: "Path | str | Image | Iterable[Path | str | Image]", top_k: int = 5
 ) -> "list[Prediction]":
@@ -470,8 +501,93 @@ def predict(
     """
     from PIL.Image import Image
 
-    from pictorch.deploy.predict import Predictor
+    from pictorch.deploy.exported import predictor
 
     several = [images] if isinstance(images, str | Path | Image) else images
     sources = [Path(image) if isinstance(image, str) else image for image in several]
-    return Predictor(runs.directory(run_dir))(sources, top_k=top_k)
+    return predictor(runs.directory(run_dir))(sources, top_k=top_k)
+
+
+def export(
+    run_dir: Path | str,
+    format: "Format" = "onnx",
+    *,
+    out: Path | str | None = None,
+    preprocessing: "Preprocessing" = "inside",
+    licence: str | None = None,
+    int8: bool = False,
+    half: bool = False,
+    max_loss: float = 1.0,
+    test_images: int | None = None,
+    calibration_images: int = 512,
+    unchecked: bool = False,
+    data_dir: str | None = None,
+) -> "list[Written]":
+    """Write a finished run's network to one file for use elsewhere, and return it, with `int8` the one in 8 bits, too.
+
+    A file is kept only if it answers all test images (or `test_images` of them) as the network does in float32;
+    docs/export.md says how closely. Raises `deploy.parity.Refused` for one that does not, of which nothing is left, and
+    UserError for what the user can mend: an unfinished run, missing data or packages, a file in the way.
+    """
+    from pictorch.deploy import export as deploy
+    from pictorch.engine.evaluate import open_dataset
+    from pictorch.engine.unaugmented import parts
+
+    path = None if out is None else runs.directory(out)
+    request = deploy.Request(format, path, preprocessing, licence, int8, half, max_loss, unchecked)
+    for option, images in (("--test-images", test_images), ("--calibration-images", calibration_images)):
+        if images is not None and images < 1:
+            raise UserError(f"{option}: expected at least 1, got {images}")
+    if unchecked and test_images is not None:
+        raise UserError("--test-images: with --unchecked nothing is tested; leave one of the two out")
+    source = deploy.open_source(runs.open(run_dir), request)
+    if unchecked:
+        return deploy.export(source, None)
+    config = load(source.run.config).config
+    try:
+        dataset = open_dataset(source.run, config, source.metadata, data_dir)
+    except UserError as error:
+        raise UserError(f"{error}\n--unchecked exports without the test images, and the file then says so") from None
+    of_training = calibration_images if int8 else 0
+    test, calibration = parts(dataset, config, test_images=test_images, training_images=of_training)
+    return deploy.export(source, test, calibration, dataset=dataset.name)
+
+
+def explain(
+    run_dir: Path | str,
+    images: "Path | str | Image | Iterable[Path | str | Image]",
+    target: str | int | None = None,
+    *,
+    method: "Method" = "auto",
+    layer: str | None = None,
+    side: int | None = None,
+    patch: int | None = None,
+    checked: bool = True,
+) -> "list[Explanation]":
+    """Return, for each image (a file name or a Pillow image), where a finished run finds the evidence for a class.
+
+    `target` is a class's name or number, each image's most probable one unless given; all else is as in
+    `deploy.explain.explain`. A single image is taken for a list of one. Raises UserError as `predict` does, and for a
+    class, method, layer or size that there is none of.
+    """
+    from PIL.Image import Image
+
+    from pictorch.deploy import explain
+    from pictorch.deploy.predict import Predictor
+
+    several = [images] if isinstance(images, str | Path | Image) else images
+    predictor = Predictor(runs.directory(run_dir))
+    number = None if target is None else explain.class_number(predictor.classes, target)
+    return [
+        explain.explain(
+            predictor,
+            predictor.pixels(Path(image) if isinstance(image, str) else image),
+            number,
+            method=method,
+            layer=layer,
+            side=side,
+            patch=patch,
+            checked=checked,
+        )
+        for image in several
+    ]

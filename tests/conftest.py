@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,12 +12,14 @@ import pytest
 import torch
 
 from pictorch import api, runs
+from pictorch.cli import evaluation
 from pictorch.config import Config
 from pictorch.engine import checkpoint
 from pictorch.engine.progress import Silent
 from pictorch.engine.verify import first_difference
 from pictorch.runs import RunDir
 
+CHROMIUM = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage", "--disable-gpu"]
 SMALL = (
     "model.base_channels=8",
     "train.epochs=3",
@@ -108,6 +111,36 @@ def second_run(tmp_path_factory: pytest.TempPathFactory) -> api.Result:
 def known_second(second_run: api.Result, tmp_path: Path) -> RunDir:
     """`known_run` with another seed."""
     return of_known_code(second_run.run_dir, tmp_path / "second")
+
+
+def evaluated(run: RunDir, *words: str, **options: object) -> None:
+    """Call `pictorch eval` on a run, with `words` and the other options of the command."""
+    settings = {
+        "corruptions": None,
+        "foreign": [],
+        "frost_dir": None,
+        "out": None,
+        "data_dir": None,
+        "device": "cpu",
+        "as_json": False,
+    }
+    evaluation.evaluate(str(run.path), words, **(settings | options))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless chromium."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        required_in_ci("no chromium on the PATH")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        required_in_ci('playwright is not installed (pip install "pictorch[browser]")')
+    with sync_playwright() as driver:
+        one = driver.chromium.launch(executable_path=program, args=CHROMIUM)
+        yield one
+        one.close()
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"config", "models", "data", "optim", "losses", "metrics", "runs"},
     "experiments": {"config", "runs"},
     "reports": {"config", "runs"},
-    "deploy": {"config", "models", "data", "runs"},
+    "deploy": {"config", "models", "data", "metrics", "runs"},
     "bench": {"config", "models", "data", "optim", "losses", "metrics", "runs", "engine"},
 }
 TOP = {"api", "cli", "__init__", "__main__"}
