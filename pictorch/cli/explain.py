@@ -217,11 +217,17 @@ def earlier(folder: Path) -> list[str] | None:
 def begin(folder: Path, sources: Sequence[Source]) -> None:
     """Make the folder, take away what earlier explanations left there, and say whose the files to come are.
 
-    Raises RunError for a file of somebody else's in the place of one of them.
+    Raises RunError for a file of somebody else's in the place of one of them, and for an earlier one among the sources.
     """
     planned = [MAPS, *(f"{source.stem}{ending}.png" for source in sources for ending in ("", "-overlay"))]
     with runs.explained(folder):
         old = earlier(folder) or []
+        asked = {Path(source.name).resolve() for source in sources}
+        if clash := [name for name in old if (folder / name).resolve() in asked]:
+            raise RunError(
+                f"{folder / clash[0]}: this is of the earlier explanations that new ones here replace, and is to be "
+                "explained itself; give another --out"
+            )
         foreign = [name for name in planned if name not in old and (folder / name).exists()]
         if foreign:
             raise RunError(f"{folder / foreign[0]}: this is no file of earlier explanations; give another --out")

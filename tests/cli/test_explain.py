@@ -139,6 +139,8 @@ def test_earlier_explanations_are_replaced_and_nothing_else(small_run: api.Resul
     assert "explain/test-00001.png: this is no file of earlier explanations" in refused(run, "--test", "1")
     assert Path("explain/test-00001.png").read_text() == "somebody's"
     assert Path("explain/a digit.png").exists()
+    assert "explain/a digit.png: this is of the earlier explanations" in refused(run, "explain")
+    assert Path("explain/a digit-overlay.png").exists()
 
 
 def test_a_stopped_explanation_leaves_a_folder_that_is_known(
