@@ -4,9 +4,9 @@ import contextlib
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 # What decides the last bits of a result: a resumed run is the uninterrupted one where these have not changed.
 BITWISE = ("torch", "kernels", "cpu", "gpu", "device", "source_sha256")
 PROBE_STEPS = 20  # of a kind of run, before a sweep
-DRAWING = threading.Lock()  # matplotlib is not made for threads
+# One, since matplotlib is not made for threads; and not that of a run, since the exceptions that matplotlib's parsers
+# keep hold the frames that called them, and with those a run's images until Python's collector comes by.
+DRAWING = ThreadPoolExecutor(1)
 REPLICA = (sys.executable, "-P", "-c", "from pictorch.api import replica_process; replica_process()")
 
 
@@ -444,8 +446,7 @@ def draw_curves(run: RunDir, row: dict[str, Any], listener: "Progress") -> None:
     try:
         from pictorch.reports import curves
 
-        with DRAWING:
-            picture = curves.draw(runs.read_metrics(run), title)
+        picture = DRAWING.submit(curves.draw, runs.read_metrics(run), title).result()
     # Whatever a drawing library raises (an MPLBACKEND that it does not know, fonts, memory): a result is worth more.
     except Exception as error:
         listener.note(f"{run.curves} was not drawn: {error}")
