@@ -18,7 +18,7 @@ def card(run_dir: str, *, out: str | None) -> None:
     if run.result is None:
         raise RunError(f"{run.place}: this run is not finished; `{run.directory.resume_command()}` goes on")
     elsewhere = option_path("--out", out)
-    folder = run.directory.path if elsewhere is None else folder_beside_runs(elsewhere)
+    folder = run.directory.path if elsewhere is None else folder_beside_runs(elsewhere, run.directory)
     known = about(run.directory)
     with runs.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)

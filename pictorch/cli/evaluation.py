@@ -43,8 +43,8 @@ def evaluate(
 
     `words` are overrides of `evaluation`: what is answered otherwise than the run says goes to `out` alone.
     """
-    folder = place(run_dir, words, option_path("--out", out))
     run = runs.open(run_dir)
+    folder = place(run, words, option_path("--out", out))
     examined = api.examine(
         run.path,
         words,
@@ -74,14 +74,14 @@ def named(corruptions: str | None) -> tuple[str, ...]:
     return NAMES if corruptions == "all" else tuple(dict.fromkeys(corruptions.replace(" ", "").split(",")))
 
 
-def place(run_dir: str, words: Sequence[str], out: str | None) -> Path | None:
+def place(run: RunDir, words: Sequence[str], out: str | None) -> Path | None:
     """Return the folder that the evaluation is written into; None for one that was asked for in passing.
 
     Raises RunError for a folder that holds something else.
     """
     if out is None:
-        return None if words else runs.directory(run_dir)
-    return folder_beside_runs(out)
+        return None if words else run.path
+    return folder_beside_runs(out, run)
 
 
 def made(run_dir: str, words: Sequence[str], run: reading.Run, examined: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,16 +21,20 @@ def option_path(option: str, value: str | None) -> str | None:
     return value and os.path.expanduser(value)
 
 
-def folder_beside_runs(out: str) -> Path:
-    """Return the folder that evaluations and cards are written into: new, empty, a run's, or with earlier ones in it.
+def folder_beside_runs(out: str, run: RunDir) -> Path:
+    """Return the folder that a run's evaluation or card is written into: new, empty, its own, or with earlier ones.
 
-    Raises RunError for one that holds something else.
+    Raises RunError for one that holds something else, and for the directory of another run, which has its own.
     """
     folder = runs.directory(out)
     with runs.explained(folder, "read"):
         if folder.is_file():
             raise RunError(f"{folder}: this is a file, not a folder; give another --out")
+        if folder.resolve() == run.path.resolve():
+            return folder
+        if RunDir(folder).config.is_file():
+            raise RunError(f"{folder}: this is another run's directory; give another --out")
         ours = any((folder / name).is_file() for name in (runs.CARD_PAGE, runs.EVALUATION_PAGE))
-        if folder.is_dir() and any(folder.iterdir()) and not ours and not RunDir(folder).config.is_file():
+        if folder.is_dir() and any(folder.iterdir()) and not ours:
             raise RunError(f"{folder}: this folder holds something that is no evaluation or card; give another --out")
     return folder
