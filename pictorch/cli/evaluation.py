@@ -45,6 +45,7 @@ def evaluate(
     """
     run = runs.open(run_dir)
     folder = place(run, words, option_path("--out", out))
+    read = reading.read(run)  # before the work, which what is missing in the run would make vain
     examined = api.examine(
         run.path,
         words,
@@ -55,14 +56,20 @@ def evaluate(
         device=device,
         told=lambda text: print(text, file=sys.stderr),
     )
-    read = replace(reading.read(run), config=examined.config)
+    read = replace(read, config=examined.config)
     values = made(run_dir, words, read, examined.values)
-    pages = written(folder, run, values, read)
+    try:
+        notes = "\n".join(written(folder, run, values, read))
+    finally:
+        # Also where it cannot be written: corruptions take minutes.
+        if as_json:
+            say(json.dumps(values))
+        else:
+            printed(values, read)
     if as_json:
-        say(json.dumps(values))
-        return
-    printed(values, read)
-    say("\n".join(pages))
+        print(notes, file=sys.stderr)
+    else:
+        say(notes)
 
 
 def named(corruptions: str | None) -> tuple[str, ...]:

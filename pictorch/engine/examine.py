@@ -88,12 +88,13 @@ def examine(
         "corruptions": None,
         "out_of_distribution": [],
     }
-    if corruptions:
-        values["corruptions"] = under_corruption(trained, evaluation.error, corruptions, frost_dir, told)
+    # Folders' files are read only now, and a damaged one ends it all: before the corruptions, which take minutes.
     for name, part in others:
         told(f"{name}: {len(part):,} images of another set")
         values["out_of_distribution"].append(told_apart(trained, logits, name, part))
     values["duplicates"] = copies(trained)
+    if corruptions:
+        values["corruptions"] = under_corruption(trained, evaluation.error, corruptions, frost_dir, told)
     return Examination(evaluation, trained.config, values)
 
 

@@ -9,6 +9,7 @@ from conftest import evaluated, rewrite, small_config
 
 from pictorch import api, runs
 from pictorch.config import UserError
+from pictorch.engine import examine
 from pictorch.reports import evaluation, protocol, reading
 from pictorch.runs import RunDir
 
@@ -68,6 +69,33 @@ def test_a_run_that_cannot_be_written_into_is_evaluated_all_the_same(
     monkeypatch.setattr(runs, "write_json", refuse)
     evaluated(known_run)
     assert "Read-only file system; --out DIR writes it elsewhere" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_costs_no_figures(
+    known_run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for as_json in (False, True):
+        with pytest.raises(UserError, match="/proc/pages: cannot write here"):
+            evaluated(known_run, out="/proc/pages", as_json=as_json)
+        said = capsys.readouterr().out
+        assert (json.loads(said)["images"] == 355) if as_json else ("355 test images" in said)
+
+
+def test_what_would_end_it_ends_it_before_the_work_of_minutes(
+    known_run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*args: object, **options: object) -> None:
+        pytest.fail("the work was begun")
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cut.png").write_bytes(b"PNG")
+    monkeypatch.setattr(examine, "under_corruption", work)
+    with pytest.raises(UserError, match=r"cut\.png: this is not an image"):
+        evaluated(known_run, corruptions="all", foreign=[str(tmp_path / "images")])
+    known_run.env.unlink()
+    monkeypatch.setattr(api, "examine", work)
+    with pytest.raises(UserError, match=r"env\.json: this file of the run is missing"):
+        evaluated(known_run)
 
 
 def test_names_cannot_become_markup(known_run: RunDir) -> None:
