@@ -104,8 +104,9 @@ def printer(form: Format, names: Sequence[str], top_k: int) -> "Callable[[Predic
 
 def csv_line(cells: Sequence[object]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow(cells)
-    return buffer.getvalue()
+    # Quoted is what has one of the terminator's characters in it, as names of files may.
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue().removesuffix("\r\n")
 
 
 def alternating(prediction: "Prediction") -> list[object]:

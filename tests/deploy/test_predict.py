@@ -1,6 +1,7 @@
 """Prediction on image files of every kind, through the run's own preprocessing."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -311,6 +312,16 @@ def test_folders_and_tables_for_spreadsheets(small_run: api.Result) -> None:
     table = run_command(str(small_run.run_dir), "folder").stdout.decode().splitlines()
     assert len(table) == 12
     assert len({line.index("%") for line in table}) == 1
+
+
+def test_a_table_for_spreadsheets_keeps_names_with_ends_of_lines_whole(small_run: api.Result) -> None:
+    names = ["a\nb.png", "c\rd.png", 'e,"f".png']
+    for name in names:
+        Image.new("L", (8, 8)).save(name)
+    done = run_command(str(small_run.run_dir), *names, "--csv", "--top-k", "1")
+    assert done.returncode == 0, done.stderr
+    _, *rows = csv.reader(io.StringIO(done.stdout.decode(), newline=""))
+    assert [(row[0], len(row)) for row in rows] == [(name, 3) for name in names]
 
 
 def test_standard_input_is_an_image_or_names(small_run: api.Result) -> None:
