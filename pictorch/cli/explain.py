@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from pictorch import data, runs
-from pictorch.cli.paths import option_path
+from pictorch.cli.paths import check_files, option_path
 from pictorch.cli.text import say
 from pictorch.config import UserError, load
 from pictorch.data import own
@@ -63,6 +63,7 @@ def explain(
     """Write and print why a run answers as it does; bad files are named and skipped, and end with status 2."""
     folder = Path(option_path("--out", out) or DEFAULT_OUT)
     check_out(folder)
+    check_files(images)
     run = runs.open(run_dir)
     predictor = Predictor(run.path)
     class_index = None if target is None else deploy.class_number(predictor.classes, target)

@@ -1,6 +1,7 @@
 """Paths as they are written on the command line."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from pictorch import runs
@@ -19,6 +20,12 @@ def option_path(option: str, value: str | None) -> str | None:
     if value and value.startswith("--"):
         raise UserError(f"{COMMAND_LINE}: {option}: expected a path, got {value}; a path of that name is ./{value}")
     return value and os.path.expanduser(value)
+
+
+def check_files(files: Iterable[str]) -> None:
+    """Raise UserError for an empty text among the files that a command names: as a path it is the current folder."""
+    if "" in files:
+        raise UserError(f"{COMMAND_LINE}: expected a file or a folder, got an empty text (a variable that is not set?)")
 
 
 def folder_beside_runs(out: str, run: RunDir) -> Path:

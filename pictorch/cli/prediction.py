@@ -15,6 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress
 
+from pictorch import runs
+from pictorch.cli.paths import check_files
 from pictorch.cli.text import say
 from pictorch.config import UserError
 
@@ -37,7 +39,8 @@ def predict(run_dir: str, files: Sequence[str], *, top_k: int, form: Format) -> 
     from pictorch.deploy.exported import predictor as opened
     from pictorch.deploy.predict import name_of
 
-    predictor = opened(Path(run_dir))
+    check_files(files)
+    predictor = opened(runs.directory(run_dir))
     sources = list(listed(files))
     write = printer(form, [name_of(source) for source in sources], min(top_k, len(predictor.classes)))
     bad = 0

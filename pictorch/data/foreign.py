@@ -25,7 +25,7 @@ def open_foreign(name: str, *, root: Path, image_size: int, in_channels: int) ->
     UserError for what is neither, and for missing files.
     """
     if name not in SPECS:
-        folder = locate(name, root)
+        folder = locate(name, root) if name else None  # an empty text is the current folder
         if folder is None:
             find(name)  # says what there is
         assert folder is not None

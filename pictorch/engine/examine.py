@@ -62,8 +62,10 @@ def examine(
     """Return the examination of a run; `told` is given a line before each longer piece of work.
 
     `frost_dir` is a folder with the benchmark's photographs of frost. Raises UserError for names of no corruption or no
-    data set, and photographs that cannot be used, before anything is computed.
+    data set, and photographs that cannot be used or are not asked for, before anything is computed.
     """
+    if frost_dir is not None and "frost" not in corruptions:
+        raise UserError("frost_dir: this is for the corruption frost, which is not asked for")
     spec = trained.dataset.spec
     blank = torch.zeros(1, spec.in_channels, spec.image_size, spec.image_size, dtype=torch.uint8)
     for name in corruptions:

@@ -190,6 +190,7 @@ def test_a_folder_without_leave_to_write(small_run: api.Result, digit: Path, mon
     ("words", "why"),
     [
         ((), "expected image files, a folder of them, --test 0,5,17 or --mistakes 8: there is nothing here"),
+        (("",), "expected a file or a folder, got an empty text"),
         (("--test", "400"), "--test: expected numbers from 0 to 354, got 400"),
         (("--test", "1;2"), "--test: expected numbers of test images with commas between, as in 0,5,17, got '1;2'"),
         (("--test", "-1"), "--test: expected numbers of test images with commas between"),

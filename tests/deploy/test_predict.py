@@ -324,6 +324,15 @@ def test_a_table_for_spreadsheets_keeps_names_with_ends_of_lines_whole(small_run
     assert [(row[0], len(row)) for row in rows] == [(name, 3) for name in names]
 
 
+def test_an_empty_text_is_not_the_current_folder(small_run: api.Result) -> None:
+    Image.new("L", (8, 8)).save("here.png")
+    run = str(small_run.run_dir)
+    with pytest.raises(UserError, match="expected a file or a folder, got an empty text"):
+        prediction.predict(run, ["here.png", ""], top_k=1, form="table")
+    with pytest.raises(UserError, match="expected the path of a run directory, got an empty text"):
+        prediction.predict("", ["here.png"], top_k=1, form="table")
+
+
 def test_standard_input_is_an_image_or_names(small_run: api.Result) -> None:
     files = pictures("in", 3)
     run = str(small_run.run_dir)

@@ -107,6 +107,8 @@ def test_strangers_are_told_apart(held_out: Trained) -> None:
     [
         ({"corruptions": ["gausian_noise"]}, "no corruption is called 'gausian_noise'; did you mean 'gaussian_noise'"),
         ({"corruptions": ["frost"], "frost_dir": "nowhere"}, "nowhere"),
+        ({"corruptions": ["fog"], "frost_dir": "nowhere"}, "frost_dir: this is for the corruption frost, which is not"),
+        ({"foreign": [""]}, "there is no data set ''"),
         ({"foreign": ["digits"]}, "digits: the run was trained on this data set; expected another one"),
         ({"foreign": ["cifar11"]}, "there is no data set 'cifar11'"),
     ],
