@@ -4,6 +4,7 @@ The file is written to a temporary place, read back from there by its own runtim
 that showed among its metadata, and only then renamed to its own name.
 """
 
+import copy
 import datetime
 import errno
 import math
@@ -158,6 +159,8 @@ def described(run: RunDir, request: Request, metadata: dict[str, Any], result: d
     views = settings.get("evaluation", {}).get("views", "one")
     known = data.SPECS.get(settings.get("data", {}).get("name", ""))
     kept = dict(metadata)
+    if settings:
+        kept["config"] = without_places(settings)
     if inside and request.format != "safetensors":
         kept.pop("mean_image", None)  # as large as an image, and in the graph
     return kept | {
@@ -193,6 +196,18 @@ def described(run: RunDir, request: Request, metadata: dict[str, Any], result: d
         },
         "check": {"images": 0},
     }
+
+
+def without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's configuration without the places of its machine: of a path the last part, no root, no tracker."""
+    kept: dict[str, Any] = copy.deepcopy(config)
+    for block, key in (("data", "name"), ("model", "init_from")):
+        if place := kept.get(block, {}).get(key):
+            kept[block][key] = place.rstrip("/").rpartition("/")[2]
+    for block, key, without in (("data", "dir", None), ("track", "mlflow", False)):
+        if isinstance(kept.get(block, {}).get(key), str):
+            kept[block][key] = without
+    return kept
 
 
 @dataclass(frozen=True, eq=False)

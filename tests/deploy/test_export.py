@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from pictorch import api, data, runs
-from pictorch.config import UserError
+from pictorch.config import UserError, to_dict
 from pictorch.deploy import drafts, exported, int8
-from pictorch.deploy.export import FROM_RESULT, Written
+from pictorch.deploy.export import FROM_RESULT, Written, without_places
 from pictorch.deploy.parity import Refused
 from pictorch.deploy.predict import Predictor
 from pictorch.runs import RunDir
@@ -372,6 +372,22 @@ def test_the_snippet_of_the_page_needs_no_torch(small_run: api.Result, onnx_file
     assert float(probability) == pytest.approx(expected.probabilities[0], abs=1e-4)
 
 
+def test_a_configuration_is_told_without_the_places_of_its_machine() -> None:
+    config = {
+        "data": {"name": "/home/me/cats/", "dir": "/data", "val_fraction": 0.1},
+        "model": {"name": "resnet", "init_from": "~/runs/first"},
+        "track": {"mlflow": "https://me:secret@tracks.example.org", "wandb": False},
+    }
+    told = without_places(config)
+    assert told["data"] == {"name": "cats", "dir": None, "val_fraction": 0.1}
+    assert told["model"] == {"name": "resnet", "init_from": "first"}
+    assert told["track"] == {"mlflow": False, "wandb": False}
+    assert config["data"]["dir"] == "/data"
+    assert without_places({}) == {}
+    plain = json.loads(json.dumps(to_dict(small_config())))
+    assert without_places(plain) == plain
+
+
 def test_images_of_ones_own_are_checked_as_they_are_predicted(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     for name in ("bees", "wasps"):
@@ -381,11 +397,12 @@ def test_images_of_ones_own_are_checked_as_they_are_predicted(tmp_path: Path) ->
             Image.fromarray(draws.integers(0, 256, (*side, 3), np.uint8)).save(tmp_path / f"insects/{name}/{i}.png")
     settings = ["augment.crop=null", "train.batch_size=4", "train.max_steps=2", "train.precision=fp32"]
     network = "model={name: resnet, depth: 8, stem: imagenet}"
-    config = api.load_config(
-        "cifar10/resnet_preact_20", [f"data.name={tmp_path}/insects", "data.image_size=72", network, *settings]
-    )
+    own = [f"data.name={tmp_path}/insects/", f"data.dir={tmp_path}", "data.image_size=72", network]
+    config = api.load_config("cifar10/resnet_preact_20", [*own, *settings])
     place = api.train(config, out="run").run_dir
     [written] = api.export(place, "safetensors")
+    assert str(tmp_path).encode() not in written.path.read_bytes()
+    assert written.metadata["config"]["data"]["name"] == "insects"
     assert written.metadata["check"]["images"] == runs.read_result(runs.open(place))["test_images"]
     assert written.metadata["classes"] == ["bees", "wasps"]
     assert written.metadata["resize"] == 82
