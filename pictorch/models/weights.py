@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pictorch import models
 from pictorch.config import OptionError, UserError
+from pictorch.models import views
 
 SIZES = ("num_classes", "in_channels", "image_size")
 # What `load` needs of the metadata: what is expected of each key, and how it is told, given all the metadata.
@@ -22,12 +24,24 @@ NEEDED: dict[str, tuple[str, Callable[[Any, dict[str, Any]], bool]]] = {
     **dict.fromkeys(SIZES, ("a whole number above 0", lambda value, _: type(value) is int and value > 0)),
     "dataset": ("a text", lambda value, _: isinstance(value, str)),
     "classes": ("num_classes texts", lambda value, all: is_list(value, str, all["num_classes"])),
-    "mean": ("in_channels numbers", lambda value, all: is_list(value, (int, float), all["in_channels"])),
+    "mean": ("in_channels numbers", lambda value, all: is_numbers(value, all["in_channels"])),
     "std": (
         "in_channels numbers above 0",
-        lambda value, all: is_list(value, (int, float), all["in_channels"]) and min(value) > 0,
+        lambda value, all: is_numbers(value, all["in_channels"]) and min(value) > 0,
     ),
     "sha256": ("a text", lambda value, _: isinstance(value, str)),
+}
+# What files of other versions may lack, and what decides answers where it is there.
+OPTIONAL: dict[str, tuple[str, Callable[[Any, dict[str, Any]], bool]]] = {
+    "resize": (
+        "null, or a whole number from image_size on",
+        lambda value, all: value is None or (type(value) is int and value >= all["image_size"]),
+    ),
+    "mean_image": ("in_channels times image_size times image_size numbers", lambda value, all: is_image(value, all)),
+    "config": (
+        f"an object whose evaluation.views, if it has one, is {', '.join(views.COUNT)}",
+        lambda value, _: isinstance(value, dict) and has_known_views(value.get("evaluation", {})),
+    ),
 }
 
 
@@ -84,20 +98,39 @@ def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def read_metadata(path: Path, text: str) -> dict[str, Any]:
-    """Return the metadata's JSON object. Raises UserError naming the file and the key that is not as NEEDED."""
+    """Return the metadata's JSON object. Raises UserError naming the file and the key that is not as it has to be."""
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: this weights file is damaged: its metadata is no JSON: {error}") from None
     if not isinstance(metadata, dict):
         raise UserError(f"{path}: this weights file is damaged: its metadata is no JSON object")
-    for key, (expected, holds) in NEEDED.items():
+    for key, (expected, holds) in (NEEDED | OPTIONAL).items():
         if key not in metadata:
+            if key in OPTIONAL:
+                continue
             raise UserError(f"{path}: {key} is missing among the metadata of this weights file; expected {expected}")
         if not holds(metadata[key], metadata):
             found = repr(metadata[key])[:80]
             raise UserError(f"{path}: {key} in the metadata of this weights file: expected {expected}, got {found}")
     return metadata
+
+
+def is_numbers(value: Any, length: int) -> bool:
+    return is_list(value, (int, float), length) and all(map(math.isfinite, value))
+
+
+def is_image(value: Any, metadata: dict[str, Any]) -> bool:
+    try:
+        image = torch.tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    shape = (metadata["in_channels"], metadata["image_size"], metadata["image_size"])
+    return tuple(image.shape) == shape and bool(image.isfinite().all())
+
+
+def has_known_views(settings: Any) -> bool:
+    return isinstance(settings, dict) and settings.get("views", "one") in list(views.COUNT)
 
 
 def is_list(value: Any, kind: type | tuple[type, ...], length: int) -> bool:

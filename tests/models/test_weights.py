@@ -1,6 +1,7 @@
 """The weights file: what is read is what was written, to the bit, or one sentence says what is wrong."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,21 @@ def test_a_missing_key_is_named(key: str, path: Path) -> None:
         ("mean", [0.5, 0.5], "in_channels numbers"),
         ("mean", ["x"], "in_channels numbers"),
         ("std", [0.0], "in_channels numbers above 0"),
+        ("mean", [math.nan], "in_channels numbers"),
+        ("std", [math.inf], "in_channels numbers above 0"),
         ("sha256", 5, "a text"),
+        ("resize", "9", "null, or a whole number from image_size on, got '9'"),
+        ("resize", 3, "null, or a whole number from image_size on, got 3"),
+        ("mean_image", [[1.0]], "in_channels times image_size times image_size numbers"),
+        ("mean_image", [[["x"]]], "in_channels times image_size times image_size numbers"),
+        ("config", None, "an object whose evaluation.views"),
+        ("config", {"evaluation": None}, "an object whose evaluation.views"),
+        (
+            "config",
+            {"evaluation": {"views": "ten_crop"}},
+            "an object whose evaluation.views, if it has one, is one, mirror",
+        ),
+        ("config", {"evaluation": {"views": []}}, "an object whose evaluation.views"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_named(key: str, value: Any, expected: str, path: Path) -> None:
