@@ -105,10 +105,15 @@ class Predictor:
     def answered(self, batch: Sequence[tuple[str, Tensor | UserError]], top_k: int) -> Iterator[Prediction | UserError]:
         """Yield what `each` does of one batch of (name, pixels or error)."""
         readable = [(name, pixels) for name, pixels in batch if isinstance(pixels, Tensor)]
-        found: Iterator[Prediction] = iter(())
+        found: Iterator[Prediction | UserError] = iter(())
         if readable:
             names, pixels = zip(*readable, strict=True)
-            found = iter(self.predictions(names, self.logits(torch.stack(pixels)), top_k))
+            logits = self.logits(torch.stack(pixels))
+            told = zip(self.predictions(names, logits, top_k), logits.isfinite().all(dim=1).tolist(), strict=True)
+            found = (
+                each if finite else UserError(f"{each.source}: the network's answer to this image is not finite")
+                for each, finite in told
+            )
         for _, read in batch:
             yield read if isinstance(read, UserError) else next(found)
 

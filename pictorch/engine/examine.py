@@ -62,7 +62,8 @@ def examine(
     """Return the examination of a run; `told` is given a line before each longer piece of work.
 
     `frost_dir` is a folder with the benchmark's photographs of frost. Raises UserError for names of no corruption or no
-    data set, and photographs that cannot be used or are not asked for, before anything is computed.
+    data set, and photographs that cannot be used or are not asked for, before anything is computed, and for answers
+    that are not finite.
     """
     if frost_dir is not None and "frost" not in corruptions:
         raise UserError("frost_dir: this is for the corruption frost, which is not asked for")
@@ -74,6 +75,10 @@ def examine(
     evaluation = trained.answers(trained.test_loader(), keep_logits=True)
     assert evaluation.logits is not None
     logits = evaluation.logits
+    if not logits.isfinite().all():
+        raise UserError(
+            f"{trained.run.weights}: this network answers in numbers that are not finite; nothing to evaluate"
+        )
     values = of_answers(evaluation) | {
         "dataset": evaluation.dataset,
         "views": evaluation.views,

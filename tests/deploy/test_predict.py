@@ -265,6 +265,20 @@ def test_predictions_are_in_eval_mode(small_run: api.Result) -> None:
         assert torch.allclose(torch.tensor(one.probabilities), torch.tensor(other.probabilities), atol=1e-6)
 
 
+def test_an_answer_that_is_not_finite_is_none(small_run: api.Result) -> None:
+    predictor = Predictor(small_run.run_dir)
+    network = predictor.network
+    predictor.network = lambda images: network(images) + torch.where(images.mean((1, 2, 3)) > 0, torch.nan, 0)[:, None]
+    files = [Path(f"{value}.png") for value in (0, 255, 1)]
+    for file in files:
+        Image.new("L", (8, 8), int(file.stem)).save(file)
+    black, white, dark = predictor.each(files)
+    assert isinstance(black, Prediction)
+    assert str(white) == "255.png: the network's answer to this image is not finite"
+    assert isinstance(dark, Prediction)
+    assert dark.source == "1.png"
+
+
 def pictures(folder: str, n: int) -> list[Path]:
     Path(folder).mkdir(parents=True)
     draws = np.random.default_rng(n)

@@ -1,5 +1,7 @@
 """What `pictorch eval` says of a run, against the answers themselves."""
 
+import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -116,6 +118,15 @@ def test_strangers_are_told_apart(held_out: Trained) -> None:
 def test_names_that_there_are_not(held_out: Trained, options: dict[str, Any], why: str) -> None:
     with pytest.raises(UserError, match=why):
         examine(held_out, **options)
+
+
+def test_answers_that_are_not_finite_are_not_evaluated(held_out: Trained) -> None:
+    model = copy.deepcopy(held_out.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(UserError, match=r"model\.safetensors: this network answers in numbers that are not finite"):
+        examine(dataclasses.replace(held_out, model=model))
 
 
 def test_duplicates_are_counted(examined: Examination) -> None:
