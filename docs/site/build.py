@@ -42,6 +42,7 @@ ELSEWHERE = {
 MORE = '{ "More" = "more/" },'
 SECTIONS = {"commands": commands, "papers": papers, "recipes": recipes, "interface": interface, "examples": examples}
 LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?:|#|mailto:)([^)\s#]+)(#[^)\s]*)?\)")
+LOGO = re.compile(r'href="[^"]*"(?= title="[^"]*" class="[^"]*\bmd-logo")')
 CODE = re.compile(r"^(`{3,})[^\n]*\n.*?^\1$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
@@ -168,6 +169,15 @@ def generate(work: Path, out: Path) -> None:
         raise Broken(said.partition("Traceback")[0].strip() if "--strict flag" in said else said)
 
 
+def lead_home(site: Path) -> None:
+    """Have each page's logo lead to the first page: the generator's leads to the page itself, or to a folder."""
+    for page in site.rglob("*.html"):
+        if page.name != "404.html":
+            way = posixpath.relpath("index.html", page.parent.relative_to(site).as_posix())
+            text = page.read_text(encoding="utf-8")
+            page.write_text(LOGO.sub(f'href="{way}"', text), encoding="utf-8")
+
+
 def build(out: Path) -> int:
     """Build the site into `out`, which is replaced once the new one is sound; return its number of pages."""
     if out.exists() and not (out.is_dir() and ((out / "search.json").exists() or not any(out.iterdir()))):
@@ -178,6 +188,7 @@ def build(out: Path) -> int:
         (work / "pages").mkdir()
         made = work / "site"
         generate(work, made)
+        lead_home(made)
         if mistakes := links.mistakes(made):
             raise Broken("\n".join(mistakes))
         if out.exists():

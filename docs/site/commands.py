@@ -60,7 +60,7 @@ def described(call: str, command: Any) -> Iterator[str]:
     if examples:
         yield "```bash\n" + "\n".join(examples) + "\n```"
     if arguments:
-        rows = [f"| `{escaped(p.metavar or p.name.upper())}` | {escaped(p.help or '')} |" for p in arguments]
+        rows = [f"| `{p.metavar or p.name.upper()}` | {escaped(p.help or '')} |" for p in arguments]
         yield "\n".join(["| argument | meaning |", "|---|---|", *rows])
     if options:
         table = "\n".join(["| option | meaning | default |", "|---|---|---|", *map(of_option, options)])
@@ -108,11 +108,11 @@ def of_option(option: Any) -> str:
         shown = "required"
     else:
         shown = "" if option.default in (None, False) or callable(option.default) else f"`{option.default}`"
-    return f"| `{escaped(names + value)}` | {escaped(told)} | {escaped(shown)} |"
+    return f"| `{names + value}` | {escaped(told)} | {escaped(shown)} |"
 
 
 def escaped(text: str) -> str:
-    """Return text for a cell of a table."""
+    """Return text for a cell of a table; code needs none of it, and would show the backslash."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 

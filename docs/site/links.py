@@ -59,8 +59,9 @@ def of_page(path: Path, page: Page, pages: dict[Path, Page], site: Path) -> list
                 found.append(f"{name}: {target} works from the top of a host alone")
             continue
         file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-        file = file / "index.html" if file.is_dir() else file
-        if not file.is_relative_to(site.resolve()) or not file.is_file():
+        if file.is_dir():
+            found.append(f"{name}: {target} is a folder, of which a page that is opened as a file shows a list")
+        elif not file.is_relative_to(site.resolve()) or not file.is_file():
             found.append(f"{name}: {target} is not there")
         elif parts.fragment and file in pages and unquote(parts.fragment) not in pages[file].ids:
             found.append(f"{name}: {target}: no such place on that page")

@@ -43,6 +43,7 @@ def test_every_page_is_built_and_sound(site: Path) -> None:
     names = {page.relative_to(site).as_posix() for page in pages_of(site)}
     assert names == {place.replace(".md", ".html") for place in names_of_pages()}
     assert links.mistakes(site) == []
+    assert 'href="../index.html" title="pictorch"' in (site / "commands" / "eval.html").read_text(encoding="utf-8")
 
 
 def names_of_pages() -> set[str]:

@@ -48,7 +48,7 @@ def test_a_command_is_told_whole(page: str, call: str, command: Any) -> None:
         if not parameter.hidden:
             option = parameter.opts[0].startswith("-")
             shown = parameter.opts[0] if option else parameter.metavar
-            assert commands.escaped(shown) in section
+            assert f"| `{shown}" in section
             told = re.sub(r" \(default: [^)]*\)", "" if option else r"\g<0>", parameter.help or "")
             assert commands.escaped(told) in section, shown
     words = [line for line in (command.help or "").split("\n") if line.startswith("pictorch ")]
@@ -70,6 +70,7 @@ def test_defaults_stand_in_their_column() -> None:
     assert "| `--executor NAME` | local, ray (a Ray cluster) or slurm (an array job). | `local` |" in text
     assert "| `--jobs N` | How many runs at a time. | one a core, or a GPU |" in text
     assert "pictorch sweep [OPTIONS] GRID [KEY=VALUE]..." in text
+    assert "| `--corruptions all|A,B` |" in commands.pages()["eval.md"]
 
 
 @pytest.mark.parametrize("name", sorted({n for page in interface.PAGES.values() for n in page.names.split()}))
@@ -177,6 +178,7 @@ def test_links_from_a_folder_lead_up() -> None:
         ('<img src="gone.png">', "gone.png is not there"),
         ('<a href="other.html#gone">x</a>', "other.html#gone: no such place on that page"),
         ('<a href="#gone">x</a>', "#gone: no such place on that page"),
+        ('<a href="folder">x</a>', "folder is a folder, of which a page that is opened as a file shows a list"),
         ('<a href="../other.html">x</a>', "../other.html is not there"),
         ('<a href="/other.html">x</a>', "/other.html works from the top of a host alone"),
         ('<script src="https://example.org/a.js"></script>', "asks another host: https://example.org/a.js"),
@@ -187,6 +189,7 @@ def test_links_from_a_folder_lead_up() -> None:
 def test_a_built_page_is_read_for_what_leads_nowhere(tmp_path: Path, html: str, mistake: str) -> None:
     (tmp_path / "page.html").write_text(html)
     (tmp_path / "other.html").write_text('<h2 id="there">There</h2>')
+    (tmp_path / "folder").mkdir()
     assert links.mistakes(tmp_path) == ([f"page.html: {mistake}"] if mistake else [])
 
 
@@ -194,6 +197,17 @@ def test_a_built_page_is_read_for_what_leads_nowhere(tmp_path: Path, html: str, 
 def test_a_style_that_asks_another_host_is_told(tmp_path: Path, style: str) -> None:
     (tmp_path / "style.css").write_text(style)
     assert links.mistakes(tmp_path) == ["style.css: a style asks another host"]
+
+
+def test_the_logo_leads_home(tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    logo = '<a href="{}" title="pictorch" class="md-nav__button md-logo" aria-label="pictorch">'
+    made = {"speed.html": "", "papers/resnet.html": "./..", "404.html": "/"}
+    for name, href in made.items():
+        (tmp_path / name).write_text(f'<a href="x.html" title="x">{logo.format(href)}')
+    build.lead_home(tmp_path)
+    for name, way in {"speed.html": "index.html", "papers/resnet.html": "../index.html", "404.html": "/"}.items():
+        assert (tmp_path / name).read_text() == f'<a href="x.html" title="x">{logo.format(way)}'
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
