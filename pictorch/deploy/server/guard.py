@@ -77,8 +77,10 @@ class Guard:
         try:
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 await self.read(headers, receive, body)
+            # uvicorn sends a HEAD's answer without its body.
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
             async with asyncio.timeout(self.limits.answer_seconds):
-                await self.app({**scope, BODY: body}, receive, answer)
+                await self.app({**scope, "method": method, BODY: body}, receive, answer)
         except TimeoutError:
             seconds = self.limits.answer_seconds
             raise Refused(504, f"this took longer than {seconds:g} seconds; send less at once, or try again") from None

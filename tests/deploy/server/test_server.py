@@ -116,6 +116,14 @@ def test_what_is_not_there(client: httpx.Client) -> None:
     assert refused.headers["allow"] == "POST"
 
 
+def test_head_is_get_without_its_body(client: httpx.Client) -> None:
+    for path in ("/", "/health", "/predict"):
+        whole, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (whole.status_code, b"")
+        assert head.headers["content-length"] == str(len(whole.content))
+        assert head.headers["content-type"] == whole.headers["content-type"]
+
+
 def test_what_it_says_of_itself(served: Serving, client: httpx.Client, small_run: api.Result) -> None:
     health = client.get("/health").json()
     assert (health["ready"], health["model"], health["dataset"]) == (True, "resnet_preact", "digits")
