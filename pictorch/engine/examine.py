@@ -235,7 +235,11 @@ def open_other(trained: Trained, name: str) -> tuple[str, data.Part]:
     if name == spec.name:
         raise UserError(f"{name}: the run was trained on this data set; expected another one")
     root = data.root(trained.config.data.dir)
-    return open_foreign(name, root=root, image_size=spec.image_size, in_channels=spec.in_channels)
+    called, part = open_foreign(name, root=root, image_size=spec.image_size, in_channels=spec.in_channels)
+    own = trained.dataset.test
+    if isinstance(part, data.Split) and isinstance(own, data.Split) and torch.equal(part.images, own.images):
+        raise UserError(f"{name}: its test images are those of {spec.name}; expected others")
+    return called, part
 
 
 def told_apart(trained: Trained, own: Tensor, name: str, part: data.Part) -> dict[str, Any]:

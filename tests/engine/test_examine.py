@@ -11,6 +11,7 @@ import torch
 from pictorch import api, runs
 from pictorch.config import UserError
 from pictorch.data.corruptions import SEVERITIES, corrupt
+from pictorch.engine import examine as module
 from pictorch.engine.evaluate import Trained, open_trained
 from pictorch.engine.examine import MOST_SUSPECTS, Corrupt, Examination, examine
 from pictorch.metrics import calibration
@@ -118,6 +119,14 @@ def test_strangers_are_told_apart(held_out: Trained) -> None:
 def test_names_that_there_are_not(held_out: Trained, options: dict[str, Any], why: str) -> None:
     with pytest.raises(UserError, match=why):
         examine(held_out, **options)
+
+
+def test_the_same_images_under_another_name_are_no_strangers(
+    held_out: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "open_foreign", lambda name, **_: (name, held_out.dataset.test))
+    with pytest.raises(UserError, match="digits_coarse: its test images are those of digits; expected others"):
+        examine(held_out, foreign=["digits_coarse"])
 
 
 def test_answers_that_are_not_finite_are_not_evaluated(held_out: Trained) -> None:
