@@ -181,6 +181,9 @@ def scaled(trained: Trained, logits: Tensor, truth: Tensor) -> dict[str, Any]:
         return {"value": None, "why_not": why}
     answers = trained.answers(trained.loader(held_out), keep_logits=True)
     assert answers.logits is not None
+    if not answers.error:
+        why = f"all {len(held_out):,} held-out images are answered rightly: the colder the likelier, without an end"
+        return {"value": None, "why_not": why}
     value = calibration.temperature(answers.logits, answers.labels)
     return {"value": value, "fitted_on": len(held_out), **calibrated(logits, truth, value, intervals=False)}
 

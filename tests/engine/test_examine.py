@@ -12,7 +12,7 @@ from pictorch import api, runs
 from pictorch.config import UserError
 from pictorch.data.corruptions import SEVERITIES, corrupt
 from pictorch.engine import examine as module
-from pictorch.engine.evaluate import Trained, open_trained
+from pictorch.engine.evaluate import Evaluation, Trained, open_trained
 from pictorch.engine.examine import MOST_SUSPECTS, Corrupt, Examination, examine
 from pictorch.metrics import calibration
 from pictorch.metrics.labels import suspects
@@ -64,6 +64,19 @@ def test_without_a_held_out_part_no_temperature_is_fitted(small_run: api.Result)
     found = examine(trained).values["temperature"]
     assert found["value"] is None
     assert "data.val_fraction" in found["why_not"]
+
+
+def test_right_answers_alone_fit_no_temperature(held_out: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Trained.answers
+
+    def right(self: Trained, loader: Any, **options: Any) -> Evaluation:
+        found = answers(self, loader, **options)
+        return dataclasses.replace(found, labels=found.ranked[:, 0])
+
+    monkeypatch.setattr(Trained, "answers", right)
+    found = examine(held_out).values["temperature"]
+    assert found["value"] is None
+    assert found["why_not"].startswith("all 288 held-out images are answered rightly")
 
 
 def test_corrupted_images_are_those_of_the_whole_set(held_out: Trained, examined: Examination) -> None:
