@@ -24,6 +24,7 @@ from pictorch.reports.values import without_nan
 from pictorch.runs import RunDir, RunError
 
 WIDEST_MATRIX = 20
+SAME_ANSWERS = ("pictorch", "weights_sha256", "settings", "precision", "images", "loss")
 MOST_CLASSES = 40  # of those printed; the JSON and the page have all
 
 
@@ -58,6 +59,7 @@ def evaluate(
     )
     read = replace(read, config=examined.config)
     values = made(run_dir, words, read, examined.values)
+    earlier = keep(folder, values)
     try:
         notes = "\n".join(written(folder, run, values, read))
     finally:
@@ -66,6 +68,7 @@ def evaluate(
             say(json.dumps(values))
         else:
             printed(values, read)
+    notes = "\n".join([*earlier, notes])
     if as_json:
         print(notes, file=sys.stderr)
     else:
@@ -103,6 +106,25 @@ def made(run_dir: str, words: Sequence[str], run: reading.Run, examined: Mapping
     return dict(without_nan(values | {"protocol": protocol.card(run, values)}))
 
 
+def keep(folder: Path | None, values: dict[str, Any]) -> list[str]:
+    """Take over what an earlier evaluation in the folder measured in minutes and this one was not asked for.
+
+    Only where it is of the same answers, by the same version. Returns what is to be said of it.
+    """
+    try:
+        before = runs.read_json(folder / runs.EVALUATION) if folder else {}
+    except RunError:
+        return []
+    said = []
+    if all(key in before and before[key] == values[key] for key in SAME_ANSWERS):
+        for key in ("corruptions", "out_of_distribution"):
+            if before.get(key) and not values[key]:
+                values[key], since = before[key], before.get("kept", {}).get(key, before.get("made"))
+                values.setdefault("kept", {})[key] = since
+                said.append(f"{key.replace('_', ' ')}: kept from the evaluation of {since}, which had the same answers")
+    return said
+
+
 def written(folder: Path | None, run: RunDir, values: dict[str, Any], read: reading.Run) -> list[str]:
     """Write evaluation.json and the page into the folder; return what is to be said of it."""
     from pictorch.cli.report import pictures_of
@@ -132,6 +154,8 @@ def printed(values: Mapping[str, Any], run: reading.Run) -> None:
     trained_on = run.env.get("dataset")
     if trained_on != values["dataset"]:
         say(f"note: the run was trained on {trained_on}, these files are {values['dataset']}")
+    if not (run.result or {}).get("complete", True):
+        say("note: this run is incomplete: it was cut short by train.max_steps or evaluation.max_images")
     say(
         f"{values['run']}: {values['images']:,} test images of {values['dataset']}{runs.of_views(values['views'])}\n"
         f"top-1 {values['top1']:.2f}%   top-5 {values['top5']:.2f}%   error {values['error']:.2f}%   "

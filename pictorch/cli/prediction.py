@@ -41,16 +41,18 @@ def predict(run_dir: str, files: Sequence[str], *, top_k: int, form: Format) -> 
 
     check_files(files)
     predictor = opened(runs.directory(run_dir))
-    sources = list(listed(files))
+    sources, faults = listed(files)
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
     write = printer(form, [name_of(source) for source in sources], min(top_k, len(predictor.classes)))
-    bad = 0
+    bad, asked = len(faults), len(faults) + len(sources)
     console = Console(stderr=True)
     bar = Progress(console=console, disable=not console.is_terminal or len(sources) <= MOST_IN_BLOCKS, transient=True)
     with bar, contextlib.closing(predictor.each(sources, top_k=top_k)) as found:
         task = bar.add_task("images", total=len(sources))
         for prediction in found:
             if isinstance(prediction, UserError):
-                if len(sources) == 1:
+                if asked == 1:
                     raise prediction
                 bad += 1
                 print(f"error: {prediction}", file=sys.stderr)
@@ -58,20 +60,29 @@ def predict(run_dir: str, files: Sequence[str], *, top_k: int, form: Format) -> 
                 write(prediction)
             bar.advance(task)
     if bad:
-        raise UserError(f"{bad:,} of {len(sources):,} files could not be read")
+        raise UserError(f"{bad:,} of {asked:,} files could not be read")
 
 
-def listed(files: Sequence[str]) -> "Iterator[Path | Image]":
-    """Yield the files that the command names: themselves, all images in a folder, what standard input gives."""
+def listed(files: Sequence[str]) -> "tuple[list[Path | Image], list[UserError]]":
+    """Return the files that the command names: themselves, all images in a folder, what standard input gives; and what
+    is wrong with folders that have none. Raises UserError where that is all."""
     from pictorch.data.folder import image_files
 
+    found: list[Path | Image] = []
+    faults = []
     for file in files:
-        if file == STDIN:
-            yield from of_stdin()
-        elif os.path.isdir(file):
-            yield from image_files(Path(file))
-        else:
-            yield Path(file)
+        try:
+            if file == STDIN:
+                found += of_stdin()
+            elif os.path.isdir(file):
+                found += image_files(Path(file))
+            else:
+                found.append(Path(file))
+        except UserError as error:
+            faults.append(error)
+    if faults and not found:
+        raise UserError("\n".join(map(str, faults)))
+    return found, faults
 
 
 def of_stdin() -> "Iterator[Path | Image]":

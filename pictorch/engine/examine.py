@@ -123,8 +123,8 @@ def of_answers(evaluation: Evaluation) -> dict[str, Any]:
         "intervals": {
             "level": 100 * bootstrap.LEVEL,
             "resamples": bootstrap.RESAMPLES,
-            "top1": per_cent(bootstrap.mean_interval(hits[:, 0])),
-            "top5": per_cent(bootstrap.mean_interval(hits.sum(dim=1))),
+            "top1": per_cent(bootstrap.share_interval(hits[:, 0])),
+            "top5": per_cent(bootstrap.share_interval(hits.sum(dim=1))),
             "loss": list(bootstrap.mean_interval(evaluation.losses)),
         },
         "macro_recall": mean_of("recall"),

@@ -13,6 +13,7 @@ from torch import Tensor
 LEVEL = 0.95
 RESAMPLES = 2000
 AT_ONCE = 50
+NORMAL = 1.959964  # standard errors on each side of a mean that LEVEL takes in
 
 Figure = Callable[[Tensor], Tensor]  # sums [B,J] -> the figure of each resample [B]
 
@@ -49,6 +50,19 @@ def mean_interval(values: Tensor) -> tuple[float, float]:
     """Return the interval of the mean of values [N]."""
     n = len(values)
     return interval(values.double()[:, None], lambda sums: sums[:, 0] / n)
+
+
+def share_interval(hits: Tensor) -> tuple[float, float]:
+    """Return the interval of the mean of hits [N], each 0 or 1; Wilson's (1927) where all are the same.
+
+    Of those every resample has the same mean, and an interval of no width would say that a hundred images are certain.
+    """
+    n = len(hits)
+    share = float(hits.double().mean())
+    if 0 < share < 1:
+        return mean_interval(hits)
+    reach = NORMAL**2 / (n + NORMAL**2)
+    return (1 - reach, 1.0) if share else (0.0, reach)
 
 
 def calibration_interval(confidence: Tensor, right: Tensor, places: Tensor, bins: int) -> tuple[float, float]:

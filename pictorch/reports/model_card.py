@@ -5,6 +5,7 @@ import base64
 import html
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,12 @@ from pictorch.reports.values import Bases, apart
 LEVEL_FACTOR = 1.959964  # of 95%
 MOST_SETTINGS = 40
 MOST_CLASSES = 100
+# What a card takes of an evaluation.
+EVALUATED = {
+    *("top1", "top5", "error", "intervals", "macro_f1", "per_class", "calibration"),
+    *("corruptions", "out_of_distribution", "duplicates"),
+}
+MARKUP = re.compile(r"[\\*<\[]|(?<!\w)_|_(?!\w)")  # an underscore within a word is none
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,10 @@ def blocks(run: Run, known: Known) -> Iterator[Block]:
 
 
 def evaluation(run: Run, known: Known) -> Mapping[str, Any]:
-    """Return what `pictorch eval` says of these weights, without settings of its own; nothing where it was not run."""
+    """Return what `pictorch eval` says of these weights, without settings of its own; nothing where it was not run, or
+    by a version that said less."""
     plain = run.evaluation.get("settings") == [] and run.evaluation.get("weights_sha256") == known.sha256
-    return run.evaluation if plain else {}
+    return run.evaluation if plain and run.evaluation.keys() >= EVALUATED else {}
 
 
 def summary(run: Run, known: Known) -> str:
@@ -242,16 +250,24 @@ def markdown_of(block: Block) -> str:
     if block.kind in ("h1", "h2"):
         return f"{'#' * int(block.kind[1])} {block.text}\n"
     if block.kind == "list":
-        return "".join(f"- {row[0]}\n" for row in block.rows)
+        return "".join(f"- {unmarked(row[0])}\n" for row in block.rows)
     if block.kind == "code":
         return f"```bash\n{block.text}\n```\n"
     if block.kind == "image":
         return f"![Learning curves]({block.text})\n"
     if block.kind == "table":
-        head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in block.rows]
+        head, *rows = [[unmarked(cell).replace("|", "\\|") for cell in row] for row in block.rows]
         lines = [head, ["---"] * len(head), *rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{block.text}\n"
+    return f"{unmarked(block.text)}\n"
+
+
+def unmarked(text: str) -> str:
+    """Return a line for Markdown in which names are no markup; what stands between backticks is code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:  # a backtick of its own
+        return MARKUP.sub(r"\\\g<0>", text)
+    return "`".join(piece if place % 2 else MARKUP.sub(r"\\\g<0>", piece) for place, piece in enumerate(pieces))
 
 
 def as_html(run: Run, known: Known) -> str:

@@ -40,9 +40,20 @@ def selection_words(run: Run, found: Found) -> str:
     tested = f"The average ({average}) of the weights was tested" if average else "The weights were tested"
     if train.select == "best-val":
         return f"{tested} as they were at the epoch with the best validation accuracy; the test images chose nothing."
+    if cut_short(run):
+        steps = run.config.train.max_steps
+        return (
+            f"{tested} after update {steps:,}, where train.max_steps cut training short; the test images chose nothing."
+        )
     patience = train.patience_epochs
     early = f", when validation had not improved for {patience} epochs" if patience else ""
     return f"{tested} after the last epoch{early}; the test images chose nothing."
+
+
+def cut_short(run: Run) -> bool:
+    """Return whether train.max_steps ended a run before its schedule did."""
+    result = run.result or {}
+    return run.config.train.max_steps == result.get("steps") and not result.get("complete", True)
 
 
 def mode_words(run: Run, found: Found) -> str:

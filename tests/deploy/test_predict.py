@@ -338,6 +338,18 @@ def test_a_table_for_spreadsheets_keeps_names_with_ends_of_lines_whole(small_run
     assert [(row[0], len(row)) for row in rows] == [(name, 3) for name in names]
 
 
+def test_an_empty_folder_among_others_is_named_and_skipped(small_run: api.Result) -> None:
+    files = pictures("in", 2)
+    Path("empty").mkdir()
+    done = run_command(str(small_run.run_dir), "empty", *map(str, files))
+    assert done.returncode == 2
+    assert all(str(file).encode() in done.stdout for file in files)
+    assert b"error: empty: there is no image in this folder" in done.stderr
+    assert b"1 of 3 files could not be read" in done.stderr
+    alone = run_command(str(small_run.run_dir), "empty")
+    assert (alone.returncode, alone.stderr.count(b"there is no image in this folder")) == (2, 1)
+
+
 def test_an_empty_text_is_not_the_current_folder(small_run: api.Result) -> None:
     Image.new("L", (8, 8)).save("here.png")
     run = str(small_run.run_dir)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pictorch.metrics.bootstrap import RESAMPLES, calibration_interval, mean_interval
+from pictorch.metrics.bootstrap import RESAMPLES, calibration_interval, mean_interval, share_interval
 from pictorch.metrics.calibration import BINS, binned, equally_wide, scores
 
 
@@ -25,6 +25,16 @@ def test_the_interval_is_that_of_resampling_one_by_one() -> None:
     means = [float(values[torch.from_numpy(draws.randint(37, size=37))].mean()) for _ in range(RESAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975])
     assert mean_interval(values) == (pytest.approx(low, rel=1e-9), pytest.approx(high, rel=1e-9))
+
+
+def test_shares_of_none_and_all_have_an_interval_too() -> None:
+    hits = torch.ones(100)
+    low, high = share_interval(hits)
+    assert high == 1
+    assert abs(1 - low) == pytest.approx(1.959964 * math.sqrt(low * (1 - low) / 100), rel=1e-5)
+    assert share_interval(1 - hits) == pytest.approx((0, 1 - low))
+    hits[:10] = 0
+    assert share_interval(hits) == mean_interval(hits)
 
 
 def test_intervals_hold_about_as_often_as_they_say() -> None:

@@ -61,6 +61,15 @@ def test_a_flipped_bit_is_seen(path: Path) -> None:
     assert "is damaged: its weights do not have the sha256 that it notes" in refused(path)
 
 
+def test_weights_that_are_no_numbers_are_told(path: Path) -> None:
+    model, metadata = weights.load(path)
+    name = next(iter(model.state_dict()))
+    with torch.no_grad():
+        model.state_dict()[name].view(-1)[0] = math.nan
+    path.write_bytes(weights.to_bytes(model, metadata))
+    assert f"these weights are no numbers (NaN), the first in {name}" in refused(path)
+
+
 def test_the_checksum_knows_names_types_and_shapes() -> None:
     one = torch.arange(6, dtype=torch.float32)
     others = [{"b": one}, {"a": one.reshape(2, 3)}, {"a": one.view(torch.int32)}, {"a": one + 1}, {"a": one, "b": one}]

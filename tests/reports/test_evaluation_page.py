@@ -41,6 +41,25 @@ def test_json_is_the_file(known_run: RunDir, capsys: pytest.CaptureFixture[str])
     assert {"run", "dataset", "images", "views", "settings", "top1", "top5", "error", "loss"} <= printed.keys()
 
 
+def test_what_took_minutes_is_kept_where_the_answers_are_the_same(
+    known_run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated(known_run, corruptions="brightness")
+    first = json.loads(known_run.evaluation.read_text())
+    evaluated(known_run)
+    assert f"corruptions: kept from the evaluation of {first['made']}" in capsys.readouterr().out
+    again = json.loads(known_run.evaluation.read_text())
+    assert again["corruptions"] == first["corruptions"]
+    assert again["kept"] == {"corruptions": first["made"]}
+    evaluated(known_run, corruptions="contrast")
+    other = json.loads(known_run.evaluation.read_text())
+    assert list(other["corruptions"]["errors"]) == ["contrast"]
+    assert "kept" not in other
+    rewrite(known_run.evaluation, loss=0.5)
+    evaluated(known_run)
+    assert json.loads(known_run.evaluation.read_text())["corruptions"] is None
+
+
 def test_settings_of_its_own_are_written_where_asked_alone(
     known_run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +148,17 @@ def test_the_card_says_how_the_run_came_to_its_number(known_run: RunDir) -> None
     assert odd["augmentation"].startswith("Test images were cropped at random and mirrored at random")
     assert odd["mode"].startswith("Training mode")
     assert "trained on" in odd["last batch"]
+
+
+def test_a_run_that_was_cut_short_says_so(known_run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    run = reading.read(known_run)
+    assert run.result is not None
+    cut = replace(run, config=small_config("train.max_steps=5"), result={**run.result, "steps": 5, "complete": False})
+    assert protocol.card(cut)["selection"].startswith("The weights were tested after update 5, where train.max_steps")
+    assert "after the last epoch" in protocol.card(run)["selection"]
+    rewrite(known_run.result, complete=False)
+    evaluated(known_run)
+    assert "note: this run is incomplete" in capsys.readouterr().out
 
 
 def test_what_an_evaluation_found_stands_on_the_card_of_reports(known_run: RunDir) -> None:

@@ -9,7 +9,7 @@ from conftest import evaluated, rewrite
 
 from pictorch.cli.card import card
 from pictorch.config import UserError
-from pictorch.reports.model_card import wilson
+from pictorch.reports.model_card import unmarked, wilson
 from pictorch.runs import RunDir
 
 
@@ -55,6 +55,22 @@ def test_after_an_evaluation_its_numbers_stand_in_the_card(
     rewrite(known_run.evaluation, weights_sha256="of other weights")
     card(str(known_run.path), out=None)
     assert "calibration error" not in sections((known_run.path / "card.md").read_text())["Results"]
+
+
+def test_an_evaluation_of_a_version_that_said_less_is_left_out(known_run: RunDir) -> None:
+    evaluated(known_run)
+    values = json.loads(known_run.evaluation.read_text())
+    del values["calibration"]
+    known_run.evaluation.write_text(json.dumps(values))
+    card(str(known_run.path), out=None)
+    assert "`pictorch eval` has not been run" in (known_run.path / "card.md").read_text()
+
+
+def test_names_are_no_markup() -> None:
+    assert unmarked("*star* _x_ <script> [a](b) resnet_preact_20 `a_*b`") == (
+        r"\*star\* \_x\_ \<script> \[a](b) resnet_preact_20 `a_*b`"
+    )
+    assert unmarked("a ` alone_ and *") == r"a ` alone\_ and \*"
 
 
 def test_elsewhere_it_takes_the_curves_along(known_run: RunDir, tmp_path: Path) -> None:
