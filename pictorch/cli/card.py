@@ -1,6 +1,7 @@
 """`pictorch card`: a finished run's model card."""
 
 import shlex
+from pathlib import Path
 
 from pictorch import runs
 from pictorch.cli.paths import folder_beside_runs, option_path
@@ -20,6 +21,7 @@ def card(run_dir: str, *, out: str | None) -> None:
     elsewhere = option_path("--out", out)
     folder = run.directory.path if elsewhere is None else folder_beside_runs(elsewhere, run.directory)
     known = about(run.directory)
+    check_card(folder / runs.CARD)
     with runs.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if folder != run.directory.path and run.directory.curves.is_file():
@@ -29,6 +31,15 @@ def card(run_dir: str, *, out: str | None) -> None:
     say(f"{folder / runs.CARD} and {runs.CARD_PAGE} beside it")
     if not model_card.evaluation(run, known):
         say(f"With calibration and classes after: pictorch eval {shlex.quote(run_dir)}")
+
+
+def check_card(path: Path) -> None:
+    """Raise RunError for a card that somebody has edited, as cards are meant to be."""
+    with runs.explained(path, "read"):
+        if path.exists() and not model_card.is_as_written(path.read_text(encoding="utf-8", errors="replace")):
+            raise RunError(
+                f"{path}: this card was changed by hand and stays as it is; give another --out, or remove it"
+            )
 
 
 def about(run: RunDir) -> model_card.Known:

@@ -58,8 +58,8 @@ def serve(
         if not is_loopback(host):
             say(f"warning: everyone who reaches this machine on {host} can use this server; it asks for no password")
         say(f"{run.path}: {predictor.metadata['model']} on {predictor.metadata['dataset']}, {threads} thread(s)")
-        say(f"open {listening.address(listener)} (Ctrl-C stops)")
-        asked = listening.serve(app, listener, limits)
+        link = f"open {listening.address(listener)} (Ctrl-C stops)"
+        asked = listening.serve(app, listener, limits, ready=lambda: say(link))
     if asked == signal.SIGINT:
         raise KeyboardInterrupt("stopped; what was under way is answered")
     say("stopped; what was under way is answered")

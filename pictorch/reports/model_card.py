@@ -2,6 +2,7 @@
 it was trained on and how, what came out with its interval, how that came about, limits, and how to load it."""
 
 import base64
+import hashlib
 import html
 import json
 import math
@@ -242,8 +243,19 @@ def front_matter(run: Run, known: Known) -> str:
 
 
 def as_markdown(run: Run, known: Known) -> str:
-    """Return card.md."""
-    return front_matter(run, known) + "\n".join(map(markdown_of, blocks(run, known)))
+    """Return card.md, which ends in a mark of its own text."""
+    text = front_matter(run, known) + "\n".join(map(markdown_of, blocks(run, known)))
+    return text + mark(text)
+
+
+def mark(text: str) -> str:
+    return f"\n<!-- pictorch card {hashlib.sha256(text.encode()).hexdigest()[:16]} -->\n"
+
+
+def is_as_written(content: str) -> bool:
+    """Return whether a card.md is as `as_markdown` made it, and holds nothing of somebody's own."""
+    text = content[: content.rfind("\n<!-- ")]
+    return content == text + mark(text)
 
 
 def markdown_of(block: Block) -> str:

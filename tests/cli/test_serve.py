@@ -58,6 +58,15 @@ def test_it_prints_a_link_answers_and_ends(small_run: api.Result, number: int, s
         assert (out + err).strip() == "stopped; what was under way is answered"
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_once_the_link_is_there_a_signal_is_heard(small_run: api.Result, number: int, status: int) -> None:
+    with command(str(small_run.run_dir), "--port", "0") as process:
+        link(process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, (out + err).strip()) == (status, "stopped; what was under way is answered")
+
+
 def test_elsewhere_than_on_this_machine_it_warns(small_run: api.Result) -> None:
     with command(str(small_run.run_dir), "--port", "0", "--host", "0.0.0.0", "--allow-urls") as process:
         said, url = link(process)

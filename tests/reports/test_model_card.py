@@ -57,6 +57,20 @@ def test_after_an_evaluation_its_numbers_stand_in_the_card(
     assert "calibration error" not in sections((known_run.path / "card.md").read_text())["Results"]
 
 
+def test_a_card_that_was_edited_stays(known_run: RunDir, tmp_path: Path) -> None:
+    card(str(known_run.path), out=None)
+    evaluated(known_run)
+    card(str(known_run.path), out=None)
+    path = known_run.path / "card.md"
+    for edited in (path.read_text() + "Mine.\n", path.read_text().replace("Limits", "What it cannot do"), "mine", ""):
+        path.write_text(edited)
+        with pytest.raises(UserError, match=r"card\.md: this card was changed by hand"):
+            card(str(known_run.path), out=None)
+        assert path.read_text() == edited
+        path.unlink()
+        card(str(known_run.path), out=None)
+
+
 def test_an_evaluation_of_a_version_that_said_less_is_left_out(known_run: RunDir) -> None:
     evaluated(known_run)
     values = json.loads(known_run.evaluation.read_text())

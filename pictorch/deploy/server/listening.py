@@ -3,6 +3,7 @@
 import errno
 import logging
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -52,6 +53,13 @@ class Server(uvicorn.Server):
     """uvicorn's server, which here leaves the process's signals to `serve`."""
 
     asked: int | None = None
+    ready: Callable[[], None] = staticmethod(lambda: None)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so: from here on a signal is one to `handle_exit`."""
+        await super().startup(sockets)
+        if self.started:
+            self.ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Answer what is under way and end; a second signal ends at once."""
@@ -79,10 +87,14 @@ def server_of(app: ASGIApp, limits: Limits) -> Server:
     )
 
 
-def serve(app: ASGIApp, listener: socket.socket, limits: Limits) -> int | None:
-    """Answer until a signal asks to stop, then what is under way; return which signal it was."""
+def serve(app: ASGIApp, listener: socket.socket, limits: Limits, ready: Callable[[], None]) -> int | None:
+    """Answer until a signal asks to stop, then what is under way; return which signal it was.
+
+    `ready` is called when a first request would be answered, and a signal heard.
+    """
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of each form that a stranger garbles
     server = server_of(app, limits)
+    server.ready = ready
     try:
         server.run(sockets=[listener])
     except SystemExit:  # how uvicorn says that the application did not start, after its traceback
