@@ -10,11 +10,12 @@ images are FOLDER's photographs at 224 x 224, repeated. The last row is all name
 
 import argparse
 import csv
-import importlib.util
 import itertools
+import runpy
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -27,11 +28,7 @@ from pictorch.data.corruptions.draws import generator
 
 COLUMNS = ("corruption", "severity", "images", "seconds_in_batches", "seconds_one_by_one", "ratio")
 REFERENCE = Path(__file__).parents[1] / "tests" / "data" / "corruptions" / "per_image.py"
-specification = importlib.util.spec_from_file_location("per_image", REFERENCE)
-assert specification is not None
-assert specification.loader is not None
-per_image = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(per_image)
+per_image = SimpleNamespace(**runpy.run_path(str(REFERENCE)))
 
 
 def photographs(folder: Path, number: int) -> torch.Tensor:

@@ -1,11 +1,11 @@
 """The documentation says what the code does: every key, every file, every command."""
 
-import importlib.util
 import re
+import runpy
 import shlex
 from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,13 +24,8 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def page_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"page_of_{name}", ROOT / "docs" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def page_script(name: str) -> SimpleNamespace:
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / f"{name}.py")))
 
 
 def test_every_configuration_key_is_documented() -> None:

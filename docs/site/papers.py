@@ -5,16 +5,16 @@ most of a minute, so that what was counted is kept in build/ for as long as no n
 """
 
 import hashlib
-import importlib.util
 import inspect
 import json
 import re
+import runpy
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -40,14 +40,9 @@ NAMES = re.compile(r"^- ([\w, ]+):", re.MULTILINE)
 Counts = dict[str, tuple[int, int, int]]
 
 
-def script(name: str) -> ModuleType:
+def script(name: str) -> SimpleNamespace:
     """Return the script of docs/ that writes a page; its name may be that of a module here."""
-    spec = importlib.util.spec_from_file_location(f"page_of_{name}", ROOT / "docs" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / f"{name}.py")))
 
 
 NETWORKS = script("models")

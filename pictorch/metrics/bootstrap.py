@@ -5,6 +5,7 @@ often it drew each image with the images' values.
 """
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 LEVEL = 0.95
 RESAMPLES = 2000
 AT_ONCE = 50
-NORMAL = 1.959964  # standard errors on each side of a mean that LEVEL takes in
+NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors on each side of a mean that LEVEL takes in
 
 Figure = Callable[[Tensor], Tensor]  # sums [B,J] -> the figure of each resample [B]
 

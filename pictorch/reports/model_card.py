@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import pictorch
@@ -18,7 +19,7 @@ from pictorch.reports.page import without_scripts
 from pictorch.reports.reading import Run
 from pictorch.reports.values import Bases, apart
 
-LEVEL_FACTOR = 1.959964  # of 95%
+LEVEL_FACTOR = NormalDist().inv_cdf(0.975)  # of 95%
 MOST_SETTINGS = 40
 MOST_CLASSES = 100
 # What a card takes of an evaluation.

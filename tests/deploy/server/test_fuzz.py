@@ -2,16 +2,17 @@
 
 import asyncio
 import base64
-import importlib.util
 import json
 import os
 import random
 import re
+import runpy
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -19,13 +20,7 @@ import pytest
 from pictorch import api
 from tests.deploy.server.serving import bomb, picture
 
-specification = importlib.util.spec_from_file_location(
-    "serve_benchmark", Path(__file__).parents[3] / "benchmarks" / "serve.py"
-)
-assert specification is not None
-assert specification.loader is not None
-benchmark = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(benchmark)
+benchmark = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "serve.py")))
 
 INTENDED = {400, 403, 404, 405, 408, 413, 415, 422, 429, 503, 504}
 BOUNDARY = b"xyz"
