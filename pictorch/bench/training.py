@@ -219,8 +219,8 @@ def configured(plan: Plan, network: str, images: Images, slice: Slice) -> Config
         f"train.epochs={MOST_EPOCHS}",
         f"train.eval_every_epochs={MOST_EPOCHS}",
         "track.tensorboard=false",
-        # Random images, and networks without batch norm, would diverge at 0.1; the speed is the same.
-        "optim.lr=0.01",
+        # Random images, and networks without batch norm, would diverge at 0.1 or 0.01; the speed is the same.
+        "optim.lr=0.0001",
     ]
     config = load("cifar10/resnet_preact_20", overrides).config
     fraction = min(1.0, slice.steps * plan.batch_size / images.train)
