@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pictorch.config.errors import OptionError
-from pictorch.models import create
+from pictorch.models import create, vit
 from pictorch.models.complexity import count
 
 SMALL = {"patch_size": 4, "dim": 24, "depth": 2, "heads": 3}
@@ -270,3 +270,40 @@ def test_mistakes(options, message):
         create("vit", **options)
     assert str(caught.value).startswith("vit: ")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("tokens", [65, vit.MOST_WEIGHTED_TOKENS, vit.MOST_WEIGHTED_TOKENS + 1])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_attention_in_bfloat16_is_that_in_float32_rounded(tokens: int, autocast: bool) -> None:
+    generator = torch.Generator().manual_seed(tokens)
+    given = torch.randn(3, 4, 2, tokens, 24, generator=generator).bfloat16()
+    gradient = torch.randn(4, 2, tokens, 24, generator=generator).bfloat16()
+    found, wanted = given.clone().requires_grad_(), given.float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        mixed = vit.attend(*found)
+    mixed.backward(gradient)
+    exact = (wanted[0] @ wanted[1].transpose(2, 3) / math.sqrt(24)).softmax(3) @ wanted[2]
+    exact.backward(gradient.float())
+    assert mixed.dtype == torch.bfloat16
+    assert found.grad is not None
+    assert wanted.grad is not None
+    for ours, theirs in ((mixed, exact), (found.grad, wanted.grad)):
+        assert (ours.float() - theirs).norm() < 2**-7 * theirs.norm()
+
+
+def test_the_weights_of_attention_over_many_tokens_are_not_stored() -> None:
+    def largest(tokens: int) -> int:
+        sizes: list[int] = []
+
+        def pack(saved: torch.Tensor) -> torch.Tensor:
+            sizes.append(saved.numel())
+            return saved
+
+        query, key, value = torch.ones(3, 1, 1, tokens, 8, dtype=torch.bfloat16, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+            vit.attend(query, key, value)
+        return max(sizes)
+
+    most = vit.MOST_WEIGHTED_TOKENS
+    assert largest(most) == most**2
+    assert largest(most + 1) < most**2
