@@ -107,11 +107,17 @@ def process_settings(device: torch.device, *, threads: int, deterministic: bool)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
+        use_deterministic_algorithms(before[1])
         torch.backends.cudnn.benchmark = before[2]
+
+
+def use_deterministic_algorithms(mode: bool) -> None:
+    """Set torch's mode where it is another: setting it imports torch.compile's machinery, 1.3 s."""
+    if torch.are_deterministic_algorithms_enabled() != mode:
+        torch.use_deterministic_algorithms(mode)

@@ -62,7 +62,7 @@ def move(
         update.world.mean_(slopes(parameters))
     if update.clip_norm is not None:
         optim.clip(parameters, update.clip_norm)
-    optimizer.step()
+    optim.step(optimizer)
     optimizer.zero_grad(set_to_none=True)
     return loss, logits
 

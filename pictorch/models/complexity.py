@@ -36,7 +36,7 @@ class Layer(NamedTuple):
 def count(model: nn.Module, *, in_channels: int, image_size: int) -> Complexity:
     """Return trainable parameters and multiply-adds of `model` for one image [in_channels, image_size, image_size].
 
-    Runs on the meta device: about a millisecond a layer and no memory, wherever `model` lives, and leaves it as it is.
+    One forward, on the CPU, or without memory where `model` is on the meta device; it leaves `model` as it is.
     """
     rows = layers(model, in_channels=in_channels, image_size=image_size)
     return Complexity(sum(row.params for row in rows), sum(row.macs for row in rows))
@@ -48,14 +48,10 @@ def layers(model: nn.Module, *, in_channels: int, image_size: int) -> list[Layer
     A layer is a module without children; identities and empty sequences are left out. A layer called twice has two
     rows, its parameters in the first. Modules that hold parameters outside the called layers follow, without a shape.
     """
-    try:
-        return _layers(_meta_copy(model), in_channels, image_size, "meta")
-    # A network of somebody else's may look at the values that it computes, which the meta device has none of.
-    except (RuntimeError, TypeError, ValueError, AttributeError):
-        return _layers(copy.deepcopy(model).to("cpu").eval(), in_channels, image_size, "cpu")
+    return _layers(_copy(model), in_channels, image_size)
 
 
-def _layers(clone: nn.Module, in_channels: int, image_size: int, device: str) -> list[Layer]:
+def _layers(clone: nn.Module, in_channels: int, image_size: int) -> list[Layer]:
     names = {module: name for name, module in clone.named_modules()}
     rows: list[Layer] = []
     counted: set[Tensor] = set()
@@ -74,9 +70,9 @@ def _layers(clone: nn.Module, in_channels: int, image_size: int, device: str) ->
     for module in clone.modules():
         if not any(module.children()) and not isinstance(module, nn.Identity | nn.Sequential):
             module.register_forward_hook(record)
-    dtype = next((p.dtype for p in clone.parameters() if p.is_floating_point()), torch.float32)
-    with torch.no_grad(), torch.device(device):
-        clone(torch.zeros(1, in_channels, image_size, image_size, dtype=dtype))
+    example = next((p for p in clone.parameters() if p.is_floating_point()), torch.empty(0))
+    with torch.no_grad(), torch.random.fork_rng(devices=()), torch.device(example.device):
+        clone(torch.zeros(1, in_channels, image_size, image_size, dtype=example.dtype))
     for module in names:
         if any(p.requires_grad and p not in counted for p in module.parameters(recurse=False)):
             add(module, (), 0)
@@ -105,11 +101,23 @@ def activation_bytes(model: nn.Module, *, in_channels: int, image_size: int, bat
     return sum(storage.nbytes() for storage in kept.values())
 
 
+def _copy(model: nn.Module) -> nn.Module:
+    """Return a copy of `model` in evaluation mode, on the CPU if not on the meta device, with the parameters that are
+    there already."""
+    # deepcopy takes what it finds in the memo for its own work: so no weight is copied.
+    memo: dict[int, Any] = {
+        id(p): p if p.device.type in ("cpu", "meta") else _parameter(p, "cpu") for p in model.parameters()
+    }
+    memo |= {id(b): b.detach().to("cpu", copy=True) for b in model.buffers() if not b.is_meta}
+    return copy.deepcopy(model, memo).eval()
+
+
 def _meta_copy(model: nn.Module) -> nn.Module:
     """Return a copy of `model` in evaluation mode, its tensors (shared ones still shared) on the meta device."""
-    memo: dict[int, Any] = {}
-    for tensor in chain(model.parameters(), model.buffers()):
-        empty = tensor.detach().to("meta")
-        # deepcopy takes what it finds in the memo for its own work: so no weight is ever copied.
-        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    memo: dict[int, Any] = {id(p): _parameter(p, "meta") for p in model.parameters()}
+    memo |= {id(b): b.detach().to("meta") for b in model.buffers()}
     return copy.deepcopy(model, memo).eval()
+
+
+def _parameter(parameter: nn.Parameter, device: str) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().to(device), parameter.requires_grad)

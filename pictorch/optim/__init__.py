@@ -1,5 +1,6 @@
 """How parameters move: parameter groups, optimisers, schedules, averages."""
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from pictorch.optim.lion import Lion
 from pictorch.optim.muon import Muon
 from pictorch.optim.sam import SAM
 
-__all__ = ["clip", "create", "freeze", "head", "make_capturable", "parameter_groups", "set_lr"]
+__all__ = ["clip", "create", "freeze", "head", "make_capturable", "parameter_groups", "set_lr", "step"]
 
 # fused: one kernel over all parameters; the same updates as the loop over parameters, to rounding.
 OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
@@ -68,11 +69,30 @@ def create(
         if group["lr_factor"] != 1:
             group["lr"] = lr * group["lr_factor"]
     kind, fixed = OPTIMIZERS[name]
+    leave_compiler_out()
     # torch 2.13's fused SGD goes wrong on bfloat16 parameters on a CPU: it moves them by less than a tenth. On CUDA
     # it is the one whose learning rate can be a tensor in a captured step.
     if any(p.dtype == torch.bfloat16 and p.device.type == "cpu" for group in groups for p in group["params"]):
         fixed = {key: value for key, value in fixed.items() if key != "fused"}
     return kind(groups, lr=lr, **fixed, **options)
+
+
+def leave_compiler_out() -> None:
+    """Let torch's optimisers work without importing torch.compile's machinery, 1.3 s of every process that trains.
+
+    These methods import it when they are called first, to be told to leave themselves out of what is compiled; here
+    only networks are. Where another version of torch keeps that answer elsewhere, they ask for it as before.
+    """
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if method is not None:
+            vars(method).setdefault("__dynamo_disable", method)
+
+
+@torch.no_grad()
+def step(optimizer: torch.optim.Optimizer) -> None:
+    """Move the parameters: `optimizer.step()` without what torch wraps around it, which imports that machinery, too."""
+    inspect.unwrap(type(optimizer).step)(optimizer)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -371,3 +371,15 @@ def test_deterministic_mode_is_bitwise_the_same() -> None:
     one, two = (api.train(small_config("train.deterministic=true"), out=Path(name)).run_dir for name in ("one", "two"))
     first, second = (checkpoint.load(runs.open(path).last_checkpoint)["model"] for path in (one, two))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lion"])
+def test_a_run_does_without_the_import_of_the_compiler(optimizer: str) -> None:
+    """It takes longer than all else before the first step but torch itself."""
+    code = (
+        "import sys; from pictorch import api; "
+        f"api.train(api.load_config(None, ['train.epochs=1', 'data.fraction=0.2', 'optim={optimizer}'])); "
+        "print(*{'torch._dynamo', 'torch._inductor', 'sympy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
