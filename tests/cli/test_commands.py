@@ -25,22 +25,14 @@ from pictorch.cli import main
 QUICK = (*SMALL, "train.epochs=1", "data.fraction=0.3")
 
 
+def process(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, which takes two seconds to start."""
+    command = [sys.executable, "-m", "pictorch", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | env, check=False)
+
+
 def pictorch(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pictorch", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | env,
-        check=False,
-    )
-
-
-def refused(*words: str, **env: str) -> str:
-    """Return the message of a command that must end as a user's mistake: status 2, one message, no traceback.
-
-    Runs in this process, where an exception that gets out fails the test: a process of its own takes two seconds.
-    """
+    """Run the command in this process, where an exception that gets out of it fails the test."""
     handler = signal.getsignal(signal.SIGINT)
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     with pytest.MonkeyPatch.context() as patch:
@@ -54,17 +46,22 @@ def refused(*words: str, **env: str) -> str:
                 main()
         finally:
             signal.signal(signal.SIGINT, handler)
-    said = ""
     for stream in (out, err):
         stream.seek(0)
-        said = stream.read()
-    assert ended.value.code == 2, said
-    assert len(re.findall("^error: |^Error: ", said, re.MULTILINE)) == 1, said
-    return said
+    assert isinstance(ended.value.code, int)
+    return subprocess.CompletedProcess(words, ended.value.code, out.read(), err.read())
+
+
+def refused(*words: str, **env: str) -> str:
+    """Return the message of a command that must end as a user's mistake: status 2, one message, no traceback."""
+    done = pictorch(*words, **env)
+    assert done.returncode == 2, done.stderr
+    assert len(re.findall("^error: |^Error: ", done.stderr, re.MULTILINE)) == 1, done.stderr
+    return done.stderr
 
 
 def test_a_mistake_in_a_process_of_its_own() -> None:
-    done = pictorch("train", "train.epochs=-1")
+    done = process("train", "train.epochs=-1")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "error: command line: train.epochs: expected a value above 0, got -1\n"
@@ -77,7 +74,7 @@ def test_help_answers_without_torch() -> None:
     seconds = []
     for words in (["--help"], ["train", "-h"], ["eval", "-h"], ["predict", "--help"], ["recipes", "-h"], ["-h"]):
         before = os.times()
-        done = pictorch(*words)
+        done = process(*words)
         after = os.times()
         # Of the CPU: what a user waits for where nothing else runs.
         seconds.append(sum(after[2:4]) - sum(before[2:4]))
@@ -87,11 +84,11 @@ def test_help_answers_without_torch() -> None:
 
 
 def test_version() -> None:
-    assert re.fullmatch(r"pictorch \d+\.\d+\.\d+\n", pictorch("--version").stdout)
+    assert re.fullmatch(r"pictorch \d+\.\d+\.\d+\n", process("--version").stdout)
 
 
 def test_train_prints_plain_lines_a_result_and_what_to_do_next() -> None:
-    done = pictorch("train", *SMALL, "--out", "run")
+    done = process("train", *SMALL, "--out", "run")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     out = done.stdout
@@ -304,7 +301,7 @@ def test_resume_of_a_finished_run_shows_its_result(small_run: api.Result) -> Non
 def test_tensorboard_is_asked_for_and_missing(tmp_path: Path) -> None:
     (tmp_path / "tensorboardX.py").write_text("raise ImportError('missing')\n")
     words = ("train", *QUICK, "track.tensorboard=true", "--out", "run")
-    done = pictorch(*words, PYTHONPATH=str(tmp_path))
+    done = process(*words, PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
     assert "tensorboardX is missing; `python -m pip install 'pictorch[tb]'`" in done.stderr
 
