@@ -1,4 +1,4 @@
-"""The load on `pictorch serve`: no error, no growth; a moment of it always, the minute among the slow tests."""
+"""The load on `pictorch serve`: no error, no growth; a moment of it always, 20 seconds among the slow tests."""
 
 import csv
 import os
@@ -38,12 +38,12 @@ def test_a_moment_of_it(small_run: api.Result, kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_thirty_two_clients_for_a_minute(tmp_path: Path) -> None:
+def test_thirty_two_clients_leave_no_memory_behind(tmp_path: Path) -> None:
     """ResNet-preact-20 on images of CIFAR-10's size; its weights do not matter."""
     settings = ["data.name=digits", "train.max_steps=2", "track.tensorboard=false", "model.depth=20"]
     config = api.load_config("digits/resnet_preact_8", [*settings, "model.base_channels=16"])
     run = api.train_one(config, recipe="serve", out=tmp_path / "run").run_dir
-    row = measured(run, "--seconds", "60")
+    row = measured(run, "--seconds", "20")
     print(row)
     check(row, 32)
     assert float(row["p99_ms"]) < 5000

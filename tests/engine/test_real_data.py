@@ -24,7 +24,7 @@ def needs(name: str) -> None:
 @pytest.mark.parametrize(
     ("recipe", "fraction", "most_error"),
     [
-        ("cifar10/resnet_preact_20", 1, 55.0),
+        ("cifar10/resnet_preact_20", 0.4, 62.0),
         ("mnist/resnet_preact_20", 0.4, 4.0),
         ("fashion_mnist/resnet_preact_20", 0.4, 25.0),
     ],
