@@ -102,13 +102,13 @@ def activation_bytes(model: nn.Module, *, in_channels: int, image_size: int, bat
 
 
 def _copy(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` in evaluation mode, on the CPU if not on the meta device, with the parameters that are
-    there already."""
+    """Return a copy of `model` in evaluation mode, on the meta device where a part of it is, else on the CPU, with the
+    parameters that are there already."""
+    if any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
+        return _meta_copy(model)
     # deepcopy takes what it finds in the memo for its own work: so no weight is copied.
-    memo: dict[int, Any] = {
-        id(p): p if p.device.type in ("cpu", "meta") else _parameter(p, "cpu") for p in model.parameters()
-    }
-    memo |= {id(b): b.detach().to("cpu", copy=True) for b in model.buffers() if not b.is_meta}
+    memo: dict[int, Any] = {id(p): p if p.device.type == "cpu" else _parameter(p, "cpu") for p in model.parameters()}
+    memo |= {id(b): b.detach().to("cpu", copy=True) for b in model.buffers()}
     return copy.deepcopy(model, memo).eval()
 
 

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -82,6 +83,35 @@ def test_any_dtype_and_device(dtype):
     expected = count(create("resnet", depth=8), in_channels=3, image_size=32)
     assert count(create("resnet", depth=8).to(dtype), in_channels=3, image_size=32) == expected
     assert count(create("resnet", depth=8).to("meta"), in_channels=3, image_size=32) == expected
+
+
+class Centred(nn.Module):
+    """Its buffer is made of numbers, which the meta device has none of."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(np.ones(3, np.float32)))
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, images):
+        x = images.mean((2, 3)) - self.mean
+        self.seen = x.detach()
+        return self.last(x + torch.rand(3))
+
+
+def test_a_network_that_is_only_in_part_on_the_meta_device():
+    with torch.device("meta"):
+        model = Centred()
+    assert not model.mean.is_meta
+    assert count(model, in_channels=3, image_size=4) == (8, 6)
+    assert model.last.weight.is_meta
+
+
+def test_a_forward_that_keeps_something_and_draws_leaves_no_trace():
+    model, generator = Centred(), torch.get_rng_state()
+    assert count(model, in_channels=3, image_size=4) == (8, 6)
+    assert not hasattr(model, "seen")
+    assert torch.equal(torch.get_rng_state(), generator)
 
 
 def test_the_table_of_a_residual_network():
