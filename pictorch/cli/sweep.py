@@ -412,7 +412,8 @@ def show_summary(found: Summary) -> None:
         table.add_row(*row, *figured)
     show(table)
     say("± 95%: of the mean; to the best: mean difference over the same seeds; p: paired t test, Holm's for all cells")
-    say(found.caution())
+    if caution := found.caution():
+        say(caution)
     if not found.whole:
         say("Some runs are incomplete (cut short by train.max_steps or evaluation.max_images): these are no results.")
 

@@ -65,8 +65,10 @@ class Summary:
         return all(row["complete"] for line in self.lines for row in line.results.values())
 
     def caution(self) -> str:
-        """Return what a reader must know of the best of several cells."""
+        """Return what a reader must know of the best of several cells; nothing where only one has been tried."""
         tried = sum(bool(line.results) for line in self.lines)
+        if tried < 2:
+            return ""
         if self.by == "validation":
             return (
                 f"The best of {tried} cells is chosen by its validation error, so its test error is an honest estimate."

@@ -70,6 +70,10 @@ def test_the_best_by_test_error_is_said_to_be_optimistic() -> None:
     assert mixed.by == "test"
 
 
+def test_one_cell_was_not_chosen() -> None:
+    assert summary.compared([line(1, A), line(2, {})]).caution() == ""
+
+
 def test_nothing_finished_has_no_best() -> None:
     assert summary.compared([line(1, {}), line(2, {})]) == Summary((line(1, {}), line(2, {})), None)
 
